@@ -1,0 +1,18 @@
+//! Evidence about items, from the decisions they were in.
+
+use crate::ItemIx;
+
+/// Forward-decayed sufficient statistics of one item: weighted impressions, and the weighted rewards among them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PosteriorCounts {
+    pub item: ItemIx,
+    pub impressions: f32,
+    pub rewards: f32,
+}
+
+/// Counts of every item that has any, sorted by item, after all events before `next_offset`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PosteriorSnapshot {
+    pub counts: Vec<PosteriorCounts>,
+    pub next_offset: u64,
+}

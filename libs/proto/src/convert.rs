@@ -1,0 +1,33 @@
+//! Wire to domain and back. A conversion from the wire validates; one to the wire cannot fail.
+
+mod state;
+
+pub use state::{context, event, item, item_update, posterior_snapshot, user_state};
+
+/// A message from another process that is not what the contract says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct WireError {
+    pub field: &'static str,
+    pub problem: &'static str,
+}
+
+impl WireError {
+    pub const fn new(field: &'static str, problem: &'static str) -> Self {
+        Self { field, problem }
+    }
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+pub fn uid(bytes: &[u8]) -> Result<attune_domain::Uid, WireError> {
+    attune_domain::Uid::from_slice(bytes).ok_or(WireError::new("uid", "must be 17 bytes"))
+}
+
+pub fn request_id(bytes: &[u8]) -> Result<attune_domain::RequestId, WireError> {
+    attune_domain::RequestId::from_slice(bytes).ok_or(WireError::new("request_id", "must be 16 bytes"))
+}
