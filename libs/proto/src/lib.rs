@@ -10,7 +10,7 @@ macro_rules! packages {
     ($($name:ident),+) => {$(
         pub mod $name {
             pub mod v1 {
-                tonic::include_proto!(concat!("attune.", stringify!($name), ".v1"));
+                include!(concat!(env!("OUT_DIR"), "/attune.", stringify!($name), ".v1.rs"));
             }
         }
     )+};

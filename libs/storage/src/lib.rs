@@ -1,1 +1,214 @@
-//! attune-storage
+//! What the platform needs from stores, in its own words, and the back-ends that give it.
+//!
+//! Always holds: `Ok` from a write means durable (it survives `kill -9` and power loss on the embedded back-end);
+//! an effect and the offset it came from are written together or not at all; a folder has one owning process.
+//! Every back-end of a trait passes the same conformance suite (`tests/`).
+
+mod error;
+
+pub use error::StorageError;
+
+use async_trait::async_trait;
+use attune_domain::{PosteriorCounts, PosteriorSnapshot, RequestId, Uid, UnixMillis, UserState};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A topic of the event log. The names are the contract (`user-events`, ...).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    UserEvents,
+    ItemUpdates,
+    UserUpdates,
+    StateVersions,
+    /// What the consumers of `user-events` could not process, each with its reason.
+    UserEventsDead,
+}
+
+impl Topic {
+    pub const ALL: [Self; 5] =
+        [Self::UserEvents, Self::ItemUpdates, Self::UserUpdates, Self::StateVersions, Self::UserEventsDead];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserEvents => "user-events",
+            Self::ItemUpdates => "item-updates",
+            Self::UserUpdates => "user-updates",
+            Self::StateVersions => "state-versions",
+            Self::UserEventsDead => "user-events.dead",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == text)
+    }
+}
+
+/// A record as it stands on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Keeps records of one key in order; the uid on user topics.
+    pub key: Bytes,
+    pub value: Bytes,
+    /// W3C trace context of the request that wrote it, or empty.
+    pub traceparent: String,
+}
+
+/// Identity under which a second record is a duplicate, kept until its day leaves the acceptance window.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DedupKey {
+    /// Days since the Unix epoch of the event's `occurred_at`.
+    pub day: i64,
+    pub identity: Bytes,
+}
+
+/// What became of a record handed to [`EventLog::append`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// Durable at this offset.
+    New(u64),
+    /// The record with this identity has stood at this offset before (or earlier in the same batch).
+    Duplicate(u64),
+}
+
+impl Appended {
+    pub fn offset(self) -> u64 {
+        match self {
+            Self::New(offset) | Self::Duplicate(offset) => offset,
+        }
+    }
+}
+
+/// Offsets that exist on a topic: `start..end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub start: u64,
+    pub end: u64,
+}
+
+/// Durable, ordered, append-only topics. Offsets are dense from 0.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Appends in order, atomically per call. Returns when everything is durable; concurrent callers share one sync.
+    async fn append(&self, topic: Topic, records: Vec<(Record, Option<DedupKey>)>) -> Result<Vec<Appended>, StorageError>;
+
+    /// Up to `max` records from `from` on, in offset order. Waits up to `wait` for the first one; then empty.
+    async fn read(&self, topic: Topic, from: u64, max: usize, wait: Duration) -> Result<Vec<(u64, Record)>, StorageError>;
+
+    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError>;
+
+    /// Forgets dedup identities of days before `day`.
+    async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError>;
+}
+
+/// Effects of a run of log records, to be stored with the offset after them in one step.
+#[derive(Debug, Clone, Default)]
+pub struct EffectBatch {
+    /// Name of the consumer whose offset moves.
+    pub consumer: &'static str,
+    /// Offset the consumer expects the store to be at; another value refuses the batch ([`StorageError::Conflict`]).
+    pub expected_offset: u64,
+    pub next_offset: u64,
+    /// Whole new states; each replaces what is stored.
+    pub users: Vec<(Uid, UserState)>,
+    /// Changes to add to each item's counts.
+    pub posteriors: Vec<PosteriorCounts>,
+    /// (request, item) pairs and the outcome bits already counted for them; see [`OUTCOME_IMPRESSION`].
+    pub outcomes: Vec<(OutcomeKey, u8)>,
+    /// Visitors whose state is removed and whose earlier offsets are ignored for ever.
+    pub erased: Vec<(Uid, u64)>,
+}
+
+/// An item in a decision, by the day of the decision so that old days can be dropped whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutcomeKey {
+    pub day: i64,
+    pub request: RequestId,
+    pub item: attune_domain::ItemIx,
+}
+
+/// Bit of an outcome: an impression of this item in this decision has been counted.
+pub const OUTCOME_IMPRESSION: u8 = 1;
+/// Bit of an outcome: a reward of this item in this decision has been counted.
+pub const OUTCOME_REWARD: u8 = 2;
+
+/// User states, posteriors, and how far each consumer has come.
+#[async_trait]
+pub trait FeatureStore: Send + Sync {
+    /// In the order asked; a visitor never seen has an empty state.
+    async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError>;
+
+    /// Waits until `consumer` has applied everything before `offset`, at most `wait`. Returns how far it has come.
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError>;
+
+    /// Next offset `consumer` has to apply.
+    async fn progress(&self, consumer: &str) -> Result<u64, StorageError>;
+
+    async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError>;
+
+    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError>;
+
+    /// Offset below which this visitor's records are void, where one was erased.
+    async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError>;
+
+    /// Stores all of the batch, or nothing.
+    async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError>;
+
+    async fn forget_outcomes_before(&self, day: i64) -> Result<(), StorageError>;
+
+    /// Visitors with a state.
+    async fn user_count(&self) -> Result<u64, StorageError>;
+}
+
+/// What [`DecisionLog::get`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Found(Bytes),
+    /// The visitor was erased; the record is gone.
+    Erased,
+    Unknown,
+}
+
+/// A record to keep: its name, whose it is, and its encoded form.
+#[derive(Debug, Clone)]
+pub struct DecisionEntry {
+    pub request_id: RequestId,
+    pub uid: Uid,
+    pub record: Bytes,
+}
+
+/// 16 bytes of blake3 over an object's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectHash(pub [u8; 16]);
+
+impl ObjectHash {
+    pub fn of(content: &[u8]) -> Self {
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
+        Self(hash)
+    }
+
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+/// Decision records by request id, and the immutable objects they refer to.
+#[async_trait]
+pub trait DecisionLog: Send + Sync {
+    /// Stores records and the objects they need in one step. An object already there is kept.
+    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError>;
+
+    async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError>;
+
+    async fn object(&self, hash: ObjectHash) -> Result<Option<Bytes>, StorageError>;
+
+    /// Newest first.
+    async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError>;
+
+    /// Removes the visitor's records; their request ids answer [`Decision::Erased`] from now on.
+    /// Objects that hold a visitor's state are removed with the last record that names them.
+    async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError>;
+
+    /// Drops records of decisions before `before`, and objects nothing refers to any more.
+    async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError>;
+}

@@ -91,23 +91,19 @@ fn attributes_to_wire(list: &[(String, String)]) -> Vec<wire::Attribute> {
     list.iter().map(|(name, value)| wire::Attribute { name: name.clone(), value: value.clone() }).collect()
 }
 
-impl From<&domain::UserAttributes> for Vec<wire::Attribute> {
-    fn from(a: &domain::UserAttributes) -> Self {
-        attributes_to_wire(&a.0)
-    }
+pub fn user_attributes(list: &[wire::Attribute]) -> domain::UserAttributes {
+    domain::UserAttributes(attributes(list))
 }
 
-impl From<&[wire::Attribute]> for domain::UserAttributes {
-    fn from(list: &[wire::Attribute]) -> Self {
-        Self(attributes(list))
-    }
+pub fn user_attributes_to_wire(attributes: &domain::UserAttributes) -> Vec<wire::Attribute> {
+    attributes_to_wire(&attributes.0)
 }
 
 impl From<&domain::UserState> for wire::UserState {
     fn from(s: &domain::UserState) -> Self {
         Self {
             window: Some((&s.window).into()),
-            attributes: (&s.attributes).into(),
+            attributes: user_attributes_to_wire(&s.attributes),
             version: Some(s.version.into()),
             watermark: s.watermark,
         }
@@ -119,7 +115,7 @@ pub fn user_state(s: Option<&wire::UserState>) -> Result<domain::UserState, Wire
     let Some(s) = s else { return Ok(domain::UserState::default()) };
     Ok(domain::UserState {
         window: s.window.as_ref().map(TryInto::try_into).transpose()?.unwrap_or_default(),
-        attributes: s.attributes.as_slice().into(),
+        attributes: user_attributes(&s.attributes),
         version: s.version.unwrap_or_default().into(),
         watermark: s.watermark,
     })
