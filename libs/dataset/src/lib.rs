@@ -6,10 +6,12 @@ mod codec;
 pub mod import;
 mod progress;
 mod store;
+pub mod world;
 
 pub use import::{Format, ImportError, Report, Source, detect, import};
 pub use progress::{BarProgress, ImportProgress, NoProgress};
 pub use store::DatasetError;
+pub use world::{Visitor, World, WorldConfig, WorldError};
 
 use attune_domain::{Context, EventId, EventKind, Item, ItemId, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis, UserAttributes};
 
