@@ -78,7 +78,11 @@ pub enum ImportError {
 }
 
 /// Reads a source whole. The users become pseudonyms under `key`.
-pub fn import(source: &Source, key: &SubjectKey, progress: &dyn ImportProgress) -> Result<(Dataset, Report), ImportError> {
+pub fn import(
+    source: &Source,
+    key: &SubjectKey,
+    progress: &dyn ImportProgress,
+) -> Result<(Dataset, Report), ImportError> {
     let path = &source.path;
     if let Err(error) = std::fs::metadata(path) {
         return Err(unreadable(path, error));

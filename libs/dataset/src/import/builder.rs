@@ -6,7 +6,7 @@ use super::{Format, ImportError};
 use crate::{Dataset, DatasetEvent, ImportProgress};
 use attune_domain::{Item, ItemId, ItemIx, UnixMillis, UserAttributes};
 use attune_identity::SubjectKey;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Most users, and most items, of a data set.
@@ -59,7 +59,11 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(format: Format, key: &'a SubjectKey, progress: &'a dyn ImportProgress) -> Self {
+    pub(super) fn new(
+        format: Format,
+        key: &'a SubjectKey,
+        progress: &'a dyn ImportProgress,
+    ) -> Self {
         Self {
             format,
             key,
@@ -94,7 +98,9 @@ impl<'a> Builder<'a> {
         file: usize,
         mut take: impl FnMut(&mut Self, &str, Place) -> Result<(), Reject>,
     ) -> Result<(), ImportError> {
-        self.each_row(lines, file, |builder, text, place, rows| rows.push(take(builder, text, place)))
+        self.each_row(lines, file, |builder, text, place, rows| {
+            rows.push(take(builder, text, place))
+        })
     }
 
     /// The same for formats where a line may hold any number of rows: `take` says what became of each.
@@ -121,7 +127,9 @@ impl<'a> Builder<'a> {
             for row in rows.drain(..) {
                 match row {
                     Ok(()) => self.report.keep(file),
-                    Err(reject) => self.report.reject(file, place.line, reject.reason, reject.field),
+                    Err(reject) => {
+                        self.report.reject(file, place.line, reject.reason, reject.field)
+                    }
                 }
             }
             for (count, what) in [(self.users.len(), "users"), (self.items.len(), "items")] {
@@ -221,10 +229,12 @@ fn settle(mut rows: Vec<Pending>, report: &mut Report) -> Vec<DatasetEvent> {
     let mut repeated: Vec<bool> = vec![false; rows.len()];
     let mut again = Vec::new();
     let mut start = 0;
-    for run in rows.chunk_by(|a, b| (a.event.user, a.event.occurred_at) == (b.event.user, b.event.occurred_at)) {
-        let mut first = HashMap::with_capacity(run.len());
+    for run in rows
+        .chunk_by(|a, b| (a.event.user, a.event.occurred_at) == (b.event.user, b.event.occurred_at))
+    {
+        let mut first = HashSet::with_capacity(run.len());
         for (i, row) in run.iter().enumerate() {
-            if first.insert(identity(row), ()).is_some() {
+            if !first.insert(identity(row)) {
                 repeated[start + i] = true;
                 again.push(row.place);
             }
@@ -259,5 +269,14 @@ fn settle(mut rows: Vec<Pending>, report: &mut Report) -> Vec<DatasetEvent> {
 /// What besides user and time tells rows apart.
 fn identity(row: &Pending) -> impl Eq + std::hash::Hash + use<> {
     let e = &row.event;
-    (e.item, e.kind, e.value.to_bits(), e.slate.map(|s| (s.slate, s.position)), e.context.page, e.context.device, e.context.geo, row.rest)
+    (
+        e.item,
+        e.kind,
+        e.value.to_bits(),
+        e.slate.map(|s| (s.slate, s.position)),
+        e.context.page,
+        e.context.device,
+        e.context.geo,
+        row.rest,
+    )
 }

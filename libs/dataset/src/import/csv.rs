@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 const REQUIRED: [&str; 4] = ["user_id", "item_id", "type", "occurred_at"];
 
 pub(super) fn recognises(path: &Path) -> bool {
-    Lines::open(path).is_ok_and(|mut lines| Header::read(&mut lines, Format::Csv, &REQUIRED).is_ok())
+    Lines::open(path)
+        .is_ok_and(|mut lines| Header::read(&mut lines, Format::Csv, &REQUIRED).is_ok())
 }
 
 pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> {
@@ -26,22 +27,37 @@ pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportE
 
 /// Reads the item and user files in the folder of an events file. Returns whether there was a catalogue.
 pub(super) fn read_beside(events: &Path, builder: &mut Builder<'_>) -> Result<bool, ImportError> {
+    let format = builder.format();
     let beside = |name: &str| -> Option<PathBuf> {
         let path = events.with_file_name(name);
         (path.is_file() && path != events).then_some(path)
     };
-    let closed = if let Some(path) = beside("items.csv") {
-        read_file(&path, builder, &["id"], Some(&ITEM_FIELDS), |builder, row, _| table::take_item(row, builder))?;
-        true
-    } else if let Some(path) = beside("items.jsonl") {
-        jsonl::read_file(&path, builder, |builder, row, _| table::take_item(row, builder))?;
-        true
-    } else {
-        false
+    // The events file's own notation first.
+    let pair = |table: &str| {
+        let (csv, jsonl) = (beside(&format!("{table}.csv")), beside(&format!("{table}.jsonl")));
+        if format == Format::Jsonl {
+            (csv.filter(|_| jsonl.is_none()), jsonl)
+        } else {
+            (csv.clone(), jsonl.filter(|_| csv.is_none()))
+        }
     };
-    if let Some(path) = beside("users.csv") {
-        read_file(&path, builder, &["user_id"], None, |builder, row, _| table::take_user(row, builder))?;
-    } else if let Some(path) = beside("users.jsonl") {
+    let (item_table, item_lines) = pair("items");
+    let closed = item_table.is_some() || item_lines.is_some();
+    if let Some(path) = item_table {
+        read_file(&path, builder, &["id"], Some(&ITEM_FIELDS), |builder, row, _| {
+            table::take_item(row, builder)
+        })?;
+    }
+    if let Some(path) = item_lines {
+        jsonl::read_file(&path, builder, |builder, row, _| table::take_item(row, builder))?;
+    }
+    let (user_table, user_lines) = pair("users");
+    if let Some(path) = user_table {
+        read_file(&path, builder, &["user_id"], None, |builder, row, _| {
+            table::take_user(row, builder)
+        })?;
+    }
+    if let Some(path) = user_lines {
         jsonl::read_file(&path, builder, |builder, row, _| table::take_user(row, builder))?;
     }
     Ok(closed)
@@ -58,7 +74,8 @@ fn read_file(
     let (mut lines, file) = builder.open(path)?;
     let header = Header::read(&mut lines, builder.format(), required)?;
     if let Some(known) = known {
-        let ignored = header.0.iter().filter(|column| !known.contains(&column.as_str())).cloned().collect();
+        let ignored =
+            header.0.iter().filter(|column| !known.contains(&column.as_str())).cloned().collect();
         builder.report.files[file].ignored_columns = ignored;
     }
     let mut fields = Fields::default();

@@ -59,7 +59,20 @@ fn read_file<'a>(
                 given[user as usize] += 1;
                 let occurred_at = START + given[user as usize] * STEP;
                 let (kind, context) = (EventKind::Click, Context::DEFAULT);
-                add(builder, DatasetEvent { user, item, kind, occurred_at, value: 1.0, slate: None, context }, 0, place);
+                add(
+                    builder,
+                    DatasetEvent {
+                        user,
+                        item,
+                        kind,
+                        occurred_at,
+                        value: 1.0,
+                        slate: None,
+                        context,
+                    },
+                    0,
+                    place,
+                );
                 Ok(())
             }));
         }
@@ -80,7 +93,11 @@ fn check(path: &Path) -> Result<(), ImportError> {
     for _ in 0..SAMPLE {
         match lines.next()? {
             None => break,
-            Some(Line::Text(text)) if text.split_ascii_whitespace().all(|t| number(t, "item").is_ok()) => return Ok(()),
+            Some(Line::Text(text))
+                if text.split_ascii_whitespace().all(|t| number(t, "item").is_ok()) =>
+            {
+                return Ok(());
+            }
             Some(_) => {}
         }
     }

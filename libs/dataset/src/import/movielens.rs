@@ -26,11 +26,14 @@ const TAG_COLUMNS: [&str; 4] = ["userid", "movieid", "tag", "timestamp"];
 /// Whether this is the ratings file of a MovieLens folder.
 pub(super) fn recognises(path: &Path) -> bool {
     path.with_file_name("movies.csv").is_file()
-        && Lines::open(path).is_ok_and(|mut lines| Header::read(&mut lines, Format::MovieLens, &RATING_COLUMNS).is_ok())
+        && Lines::open(path).is_ok_and(|mut lines| {
+            Header::read(&mut lines, Format::MovieLens, &RATING_COLUMNS).is_ok()
+        })
 }
 
 pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> {
-    let dir: PathBuf = if path.is_dir() { path.into() } else { path.parent().unwrap_or(Path::new("")).into() };
+    let dir: PathBuf =
+        if path.is_dir() { path.into() } else { path.parent().unwrap_or(Path::new("")).into() };
     read_movies(&dir.join("movies.csv"), builder)?;
     let tags = dir.join("tags.csv");
     if tags.is_file() {
@@ -88,8 +91,12 @@ fn read_movies(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError
 fn movie(columns: &mut Columns<3>, line: &str) -> Result<Item, Reject> {
     let [id, title, genres] = columns.split(line)?;
     let id = ItemId::new(id).map_err(|_| Reject::field(Reason::BadId, "movieid"))?;
-    let categories: Vec<String> =
-        genres.split('|').map(str::trim).filter(|g| !g.is_empty() && *g != NO_GENRES).map(str::to_owned).collect();
+    let categories: Vec<String> = genres
+        .split('|')
+        .map(str::trim)
+        .filter(|g| !g.is_empty() && *g != NO_GENRES)
+        .map(str::to_owned)
+        .collect();
     if categories.len() > MAX_CATEGORIES {
         return Err(Reject::field(Reason::TooManyValues, "genres"));
     }
@@ -111,7 +118,11 @@ fn year_of(title: &str) -> Option<u16> {
     let rest = inside.trim_start_matches(|c: char| c.is_ascii_digit());
     let year = &inside[..inside.len() - rest.len()];
     let ranged = rest.is_empty() || rest.starts_with(['-', '–']);
-    if year.len() == 4 && ranged { year.parse().ok().filter(|y| (1870..=2100).contains(y)) } else { None }
+    if year.len() == 4 && ranged {
+        year.parse().ok().filter(|y| (1870..=2100).contains(y))
+    } else {
+        None
+    }
 }
 
 /// Start of a year, UTC.
@@ -142,7 +153,11 @@ fn read_tags(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> 
     Ok(())
 }
 
-fn tag(columns: &mut Columns<4>, builder: &Builder<'_>, line: &str) -> Result<(ItemIx, String), Reject> {
+fn tag(
+    columns: &mut Columns<4>,
+    builder: &Builder<'_>,
+    line: &str,
+) -> Result<(ItemIx, String), Reject> {
     let [_, movie, tag, _] = columns.split(line)?;
     let id = ItemId::new(movie).map_err(|_| Reject::field(Reason::BadId, "movieid"))?;
     let item = builder.find_item(&id).ok_or(Reject::field(Reason::UnknownItem, "movieid"))?;
@@ -166,7 +181,11 @@ fn read_ratings(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportErro
 }
 
 /// The raw user id, the event without its user, and the stars.
-fn rating<'c>(columns: &'c mut Columns<4>, builder: &Builder<'_>, line: &str) -> Result<(&'c str, DatasetEvent, f32), Reject> {
+fn rating<'c>(
+    columns: &'c mut Columns<4>,
+    builder: &Builder<'_>,
+    line: &str,
+) -> Result<(&'c str, DatasetEvent, f32), Reject> {
     let [user, movie, stars, timestamp] = columns.split(line)?;
     ItemId::check(user).map_err(|_| Reject::field(Reason::BadId, "userid"))?;
     let id = ItemId::new(movie).map_err(|_| Reject::field(Reason::BadId, "movieid"))?;
@@ -174,10 +193,19 @@ fn rating<'c>(columns: &'c mut Columns<4>, builder: &Builder<'_>, line: &str) ->
     if !(0.0..=5.0).contains(&stars) {
         return Err(Reject::field(Reason::BadNumber, "rating"));
     }
-    let occurred_at = unix_seconds(timestamp).ok_or(Reject::field(Reason::BadTimestamp, "timestamp"))?;
+    let occurred_at =
+        unix_seconds(timestamp).ok_or(Reject::field(Reason::BadTimestamp, "timestamp"))?;
     let item = builder.find_item(&id).ok_or(Reject::field(Reason::UnknownItem, "movieid"))?;
     let kind = if stars >= LIKED { EventKind::Like } else { EventKind::Click };
-    let event = DatasetEvent { user: 0, item, kind, occurred_at, value: 1.0, slate: None, context: Context::DEFAULT };
+    let event = DatasetEvent {
+        user: 0,
+        item,
+        kind,
+        occurred_at,
+        value: 1.0,
+        slate: None,
+        context: Context::DEFAULT,
+    };
     Ok((user, event, stars))
 }
 

@@ -40,7 +40,13 @@ impl Lines {
         if size.is_file() && size.len() == 0 {
             return Err(ImportError::Empty(path.into()));
         }
-        Ok(Self { path: path.into(), reader: BufReader::with_capacity(1 << 17, file), buffer: Vec::new(), number: 0, bytes: 0 })
+        Ok(Self {
+            path: path.into(),
+            reader: BufReader::with_capacity(1 << 17, file),
+            buffer: Vec::new(),
+            number: 0,
+            bytes: 0,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -122,7 +128,9 @@ impl Fields {
             let trimmed = rest.trim_start();
             rest = match trimmed.strip_prefix('"') {
                 None => {
-                    let (field, after) = rest.split_once(',').map_or((rest, None), |(field, after)| (field, Some(after)));
+                    let (field, after) = rest
+                        .split_once(',')
+                        .map_or((rest, None), |(field, after)| (field, Some(after)));
                     self.text.push_str(field.trim());
                     self.ends.push(self.text.len());
                     match after {
@@ -173,9 +181,14 @@ pub(super) struct Header(pub(super) Vec<String>);
 
 impl Header {
     /// Reads the first line, and refuses the file when a column of `required` is not there.
-    pub(super) fn read(lines: &mut Lines, format: Format, required: &[&str]) -> Result<Self, ImportError> {
+    pub(super) fn read(
+        lines: &mut Lines,
+        format: Format,
+        required: &[&str],
+    ) -> Result<Self, ImportError> {
         let path = lines.path().to_path_buf();
-        let refuse = |detail: String| ImportError::OtherFormat { path: path.clone(), format, detail };
+        let refuse =
+            |detail: String| ImportError::OtherFormat { path: path.clone(), format, detail };
         let mut fields = Fields::default();
         match lines.next()? {
             None => return Err(ImportError::Empty(path)),
@@ -204,7 +217,10 @@ mod tests {
             ("a,b,c", Some(&["a", "b", "c"])),
             ("a,,", Some(&["a", "", ""])),
             ("", Some(&[""])),
-            (r#"11,"American President, The (1995)",Comedy"#, Some(&["11", "American President, The (1995)", "Comedy"])),
+            (
+                r#"11,"American President, The (1995)",Comedy"#,
+                Some(&["11", "American President, The (1995)", "Comedy"]),
+            ),
             (r#""say ""hi""",x"#, Some(&[r#"say "hi""#, "x"])),
             (r#" "a" , b "#, Some(&["a", "b"])),
             (r#"a"b,c"#, Some(&[r#"a"b"#, "c"])),

@@ -30,7 +30,14 @@ impl World {
         let mut events = Vec::new();
         let mut slates = 0;
         for (user, traits) in (0..).zip(&self.users) {
-            self.past_of(user, traits, (now, sessions_per_user), &popularity, &mut slates, &mut events);
+            self.past_of(
+                user,
+                traits,
+                (now, sessions_per_user),
+                &popularity,
+                &mut slates,
+                &mut events,
+            );
         }
         events.sort_by_key(|e| e.occurred_at);
         Dataset {
@@ -60,8 +67,17 @@ impl World {
         for _ in 0..sessions {
             let start = now - SPAN + rng.random_range(from..SPAN - QUIET);
             let context = traits.draw_context(rng);
-            let slate = if rng.random_bool(UNIFORM) { self.uniform(rng) } else { popularity.draw(rng) };
-            let event = |item, kind, occurred_at, value, slate| DatasetEvent { user, item, kind, occurred_at, value, slate, context };
+            let slate =
+                if rng.random_bool(UNIFORM) { self.uniform(rng) } else { popularity.draw(rng) };
+            let event = |item, kind, occurred_at, value, slate| DatasetEvent {
+                user,
+                item,
+                kind,
+                occurred_at,
+                value,
+                slate,
+                context,
+            };
             for (&item, position) in slate.iter().zip(0u8..) {
                 let slot = Some(SlateSlot { slate: *slates, position });
                 own.push(event(item, EventKind::Impression, start, 1.0, slot));
@@ -89,7 +105,10 @@ impl World {
     /// Different items, evenly drawn.
     fn uniform(&self, rng: &mut impl Rng) -> Vec<ItemIx> {
         let items = self.goods.items.len();
-        rand::seq::index::sample(rng, items, SLATE.min(items)).into_iter().map(|i| ItemIx(i as u32)).collect()
+        rand::seq::index::sample(rng, items, SLATE.min(items))
+            .into_iter()
+            .map(|i| ItemIx(i as u32))
+            .collect()
     }
 
     /// The best of a shelf of random items: taste is what makes a visitor find it.
@@ -142,7 +161,8 @@ impl Popularity {
                 return slate;
             }
             let at = rng.random::<f64>() * total;
-            let item = ItemIx(self.sums.partition_point(|&s| s <= at).min(self.sums.len() - 1) as u32);
+            let item =
+                ItemIx(self.sums.partition_point(|&s| s <= at).min(self.sums.len() - 1) as u32);
             if !slate.contains(&item) {
                 slate.push(item);
             }

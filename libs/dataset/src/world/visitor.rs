@@ -72,7 +72,13 @@ impl Visitor {
     }
 }
 
-pub(super) fn react(world: &World, traits: &UserTraits, answer: &[ItemIx], context: Context, rng: &mut impl Rng) -> Visit {
+pub(super) fn react(
+    world: &World,
+    traits: &UserTraits,
+    answer: &[ItemIx],
+    context: Context,
+    rng: &mut impl Rng,
+) -> Visit {
     let mut actions = Vec::new();
     let mut clock = Duration::ZERO;
     for (position, &item) in (0u8..=u8::MAX).zip(answer) {
@@ -90,7 +96,10 @@ pub(super) fn react(world: &World, traits: &UserTraits, answer: &[ItemIx], conte
             });
         }
     }
-    let think = Exp::new(1.0 / MEAN_THINK).expect("the rate is positive").sample(rng).min(10.0 * MEAN_THINK);
+    let think = Exp::new(1.0 / MEAN_THINK)
+        .expect("the rate is positive")
+        .sample(rng)
+        .min(10.0 * MEAN_THINK);
     Visit { actions, think: Duration::from_secs_f64(0.2 + think) }
 }
 
@@ -129,7 +138,10 @@ impl World {
     /// About one click in ten; better fit and lower price help.
     fn conversion_given_click(&self, traits: &UserTraits, context: Context, item: ItemIx) -> f64 {
         let price = self.items()[item.index()].price.unwrap_or(3_000).max(1) as f64;
-        sigmoid(-2.3 + 0.4 * self.suits(traits, context, item).clamp(-3.0, 3.0) - 0.2 * (price / 3_000.0).ln())
+        sigmoid(
+            -2.3 + 0.4 * self.suits(traits, context, item).clamp(-3.0, 3.0)
+                - 0.2 * (price / 3_000.0).ln(),
+        )
     }
 
     fn like_given_click(&self, traits: &UserTraits, context: Context, item: ItemIx) -> f64 {
