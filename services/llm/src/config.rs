@@ -5,10 +5,10 @@ use crate::error::LlmError;
 use crate::openai::{OpenAi, OpenAiOptions, TokenLimitField, completions_uri};
 use crate::reason::{Backend, Limits};
 use attune_config::{ByteSize, HumanDuration, Problems, Secret};
-use attune_telemetry::{Name, TelemetryConfig};
+use attune_runtime::ProcessConfig;
+use attune_telemetry::Name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 pub const DEFAULT_TOML: &str = include_str!("../config.toml");
 
@@ -24,14 +24,12 @@ pub enum BackendKind {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmConfig {
-    pub listen: SocketAddr,
-    pub admin: SocketAddr,
     pub backend: BackendKind,
     pub openai: OpenAiConfig,
     pub cache: CacheConfig,
     pub budget: BudgetConfig,
     pub prices: BTreeMap<String, PriceConfig>,
-    pub telemetry: TelemetryConfig,
+    pub process: ProcessConfig,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

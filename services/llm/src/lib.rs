@@ -23,18 +23,35 @@ pub mod sse;
 pub mod telemetry;
 pub mod template;
 
-use attune_telemetry::{Clock, Metrics};
+use attune_proto::llm::v1::llm_service_server::LlmServiceServer;
+use attune_runtime::{Exit, Host, OrExit as _, Service};
+use attune_telemetry::{Clock, Telemetry};
 pub use config::LlmConfig;
 pub use error::LlmError;
 pub use grpc::LlmGrpc;
 use std::sync::Arc;
 pub use telemetry::LlmMetrics;
+use tonic::service::Routes;
 
-/// The reasoner, for a caller in the same process and for [`LlmGrpc`].
+/// A title, 32 categories and 32 factors with their evidence fit well; a longer request is refused unread.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// The use case, for a caller in the same process and for [`routes`].
 pub fn reasoner(
     config: &LlmConfig,
-    metrics: &Metrics,
+    telemetry: &Telemetry,
     clock: Clock,
 ) -> Result<Arc<reason::Reasoner>, LlmError> {
-    Ok(reason::Reasoner::new(config.backend()?, LlmMetrics::register(metrics), clock))
+    Ok(reason::Reasoner::new(config.backend()?, LlmMetrics::register(telemetry.metrics()), clock))
+}
+
+/// What the service serves, for a server of its own or a channel within the process.
+pub fn routes(config: &LlmConfig, telemetry: &Telemetry, clock: Clock) -> Result<Routes, LlmError> {
+    let service = LlmGrpc::new(reasoner(config, telemetry, clock)?);
+    Ok(Routes::new(LlmServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES)))
+}
+
+/// The service for a process of its own.
+pub async fn build(config: LlmConfig, host: Host) -> anyhow::Result<Service> {
+    Ok(Service::grpc(routes(&config, &host.telemetry, host.clock).or_exit(Exit::Usage)?))
 }

@@ -7,7 +7,7 @@ use attune_config::load_checked;
 use attune_llm::factors::{Factors, RawFactor};
 use attune_llm::reason::{Piece, Reasoner, Summary};
 use attune_llm::telemetry::Fallback;
-use attune_llm::{LlmConfig, LlmMetrics, template};
+use attune_llm::{LlmConfig, reasoner, template};
 use attune_telemetry::encode::{Format, encode};
 use attune_telemetry::{Clock, Scope, ServiceInfo, Telemetry, TelemetryConfig};
 use futures::StreamExt as _;
@@ -47,8 +47,7 @@ fn rig_with(config: &LlmConfig, telemetry: TelemetryConfig) -> Rig {
     let clock: Clock = Arc::new(|| 1_700_000_000_000);
     let info = ServiceInfo { service: "llm", version: "0", instance: "test".into() };
     let (telemetry, guard) = Telemetry::start(&telemetry, info, clock.clone()).unwrap();
-    let metrics = LlmMetrics::register(telemetry.metrics());
-    Rig { reasoner: Reasoner::new(config.backend().unwrap(), metrics, clock), telemetry, guard }
+    Rig { reasoner: reasoner(config, &telemetry, clock).unwrap(), telemetry, guard }
 }
 
 fn rig(config: &LlmConfig) -> Rig {
