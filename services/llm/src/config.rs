@@ -42,7 +42,7 @@ pub struct OpenAiConfig {
     pub max_output_tokens: u32,
     pub token_limit_field: TokenLimitField,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f32>,
+    pub temperature: Option<f64>,
     pub connect_timeout: HumanDuration,
     pub first_chunk_timeout: HumanDuration,
     pub total_timeout: HumanDuration,

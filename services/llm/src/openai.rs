@@ -51,7 +51,7 @@ pub struct OpenAiOptions {
     pub model: String,
     pub api_key: Option<String>,
     pub max_output_tokens: u32,
-    pub temperature: Option<f32>,
+    pub temperature: Option<f64>,
     pub token_limit_field: TokenLimitField,
     pub connect_timeout: Duration,
 }
@@ -67,7 +67,7 @@ pub struct OpenAi {
     authorization: Option<HeaderValue>,
     model: String,
     max_output_tokens: u32,
-    temperature: Option<f32>,
+    temperature: Option<f64>,
     token_limit_field: TokenLimitField,
 }
 
@@ -251,13 +251,10 @@ impl Answer {
             }
             let chunk: Chunk =
                 serde_json::from_str(&event).map_err(|_| GenerateError::Malformed("json"))?;
-            match chunk.step()? {
-                Step { text, finish, usage } => {
-                    self.finish = finish.or(self.finish);
-                    self.usage = usage.or(self.usage);
-                    self.ready.extend(text.map(Generated::Text));
-                }
-            }
+            let Step { text, finish, usage } = chunk.step()?;
+            self.finish = finish.or(self.finish);
+            self.usage = usage.or(self.usage);
+            self.ready.extend(text.map(Generated::Text));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ pub(super) fn request(
     prompt: &Prompt,
     max_output_tokens: u32,
     limit_field: TokenLimitField,
-    temperature: Option<f32>,
+    temperature: Option<f64>,
 ) -> Vec<u8> {
     let mut body = serde_json::json!({
         "model": model,

@@ -1,5 +1,7 @@
 //! The reasoner against a real HTTP server: what it asks, what it makes of every way to answer, and what it costs.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail there")]
+
 mod grpc;
 mod server;
 
