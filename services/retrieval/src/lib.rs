@@ -1,1 +1,3 @@
-//! attune-retrieval
+//! Retrieval: candidates from several sources in parallel.
+
+pub mod index;
