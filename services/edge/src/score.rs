@@ -1,0 +1,165 @@
+//! A hit: the cohort's candidates and the visitor's own list, scored for this visitor, sampled and diversified.
+//!
+//! Hot path. A pure function of its inputs, shared with replay.
+
+use attune_decision::{
+    Chosen, Digest, ItemFacts, Policy, Posteriors, Sampler, Scratch, ScoredItems, Slot, Stage, choose,
+};
+use attune_domain::{Context, ItemIx, Reason, UserState};
+use attune_serving::Serving;
+use std::cell::RefCell;
+
+/// Everything a hit reads.
+#[derive(Clone, Copy)]
+pub struct HitInputs<'a> {
+    pub serving: &'a Serving,
+    pub posteriors: &'a Posteriors,
+    pub policy: &'a Policy,
+    pub state: &'a UserState,
+    /// The part of the user vector that depends on the state alone.
+    pub window_vector: &'a [f32],
+    /// The visitor's own list; empty for a new visitor.
+    pub own: &'a ScoredItems,
+    /// The cohort's candidate set.
+    pub candidates: &'a ScoredItems,
+    pub context: Context,
+    pub limit: usize,
+    pub seed: u64,
+}
+
+/// An answer and how it came about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decided {
+    pub items: Vec<u32>,
+    /// Posterior mean of each item, 0 to 1.
+    pub scores: Vec<f32>,
+    pub reasons: Vec<Reason>,
+    pub slots: Vec<Slot>,
+    /// By [`Stage`]; 0 where the stage did not run.
+    pub digests: [u64; Stage::ALL.len()],
+    /// Candidates after filtering.
+    pub eligible: u32,
+}
+
+#[derive(Default)]
+struct Buffers {
+    user: Vec<f32>,
+    items: Vec<u32>,
+    offsets: Vec<f32>,
+    reasons: Vec<Reason>,
+    scores: Vec<f32>,
+    /// By item number: the round in which it was last taken, so that clearing is free.
+    taken_in: Vec<u32>,
+    round: u32,
+    slate: Scratch,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Decides a hit.
+pub fn decide(inputs: &HitInputs<'_>) -> Decided {
+    BUFFERS.with_borrow_mut(|buffers| decide_in(inputs, buffers))
+}
+
+fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
+    let serving = inputs.serving;
+    b.user.clear();
+    b.user.extend_from_slice(inputs.window_vector);
+    serving.bundle.add_context(inputs.context, &mut b.user);
+
+    gather(inputs, b);
+    b.scores.clear();
+    b.scores.resize(b.items.len(), 0.0);
+    attune_inference::gather_dot(serving.items.vectors(), serving.items.dim(), &b.user, &b.items, &mut b.scores);
+    let slope = serving.bundle.edge().slope;
+    for (score, offset) in b.scores.iter_mut().zip(&b.offsets) {
+        *score = 1.0 / (1.0 + (-(offset + slope * *score)).exp());
+    }
+
+    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: serving.items.categories() };
+    let chosen = choose(
+        inputs.policy,
+        Sampler::Fast,
+        inputs.seed,
+        inputs.limit,
+        &b.items,
+        &b.scores,
+        facts,
+        inputs.posteriors,
+        &mut b.slate,
+    );
+    answer(b, chosen)
+}
+
+/// Own list first, then the cohort's set; no item twice, none that was seen or withdrawn.
+fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
+    let serving = inputs.serving;
+    b.items.clear();
+    b.offsets.clear();
+    b.reasons.clear();
+    if b.taken_in.len() < serving.items.len() || b.round == u32::MAX {
+        b.taken_in.clear();
+        b.taken_in.resize(serving.items.len(), 0);
+        b.round = 0;
+    }
+    b.round += 1;
+    for list in [inputs.own, inputs.candidates] {
+        for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
+            let Some(taken) = b.taken_in.get_mut(item as usize) else { continue };
+            if *taken == b.round || !serving.is_available(ItemIx(item)) || inputs.state.window.has_seen(ItemIx(item)) {
+                continue;
+            }
+            *taken = b.round;
+            b.items.push(item);
+            b.offsets.push(offset);
+            b.reasons.push(reason);
+        }
+    }
+}
+
+fn answer(b: &Buffers, chosen: Chosen) -> Decided {
+    let mut digests = [0; Stage::ALL.len()];
+    digests[Stage::Context as usize] = Digest::default().f32s(&b.user).finish();
+    digests[Stage::Candidates as usize] = Digest::default().u32s(&b.items).f32s(&b.offsets).finish();
+    digests[Stage::Score as usize] = Digest::default().f32s(&b.scores).finish();
+    digests[Stage::Sample as usize] = chosen.sample_digest;
+    digests[Stage::Slate as usize] = chosen.slate_digest;
+    let picked = |i: &u32| *i as usize;
+    Decided {
+        items: chosen.picks.iter().map(|i| b.items[picked(i)]).collect(),
+        reasons: chosen
+            .picks
+            .iter()
+            .zip(&chosen.slots)
+            .map(|(i, slot)| if slot.exploration { Reason::Exploration } else { b.reasons[picked(i)] })
+            .collect(),
+        scores: chosen.means.iter().map(|m| m.clamp(0.0, 1.0)).collect(),
+        slots: chosen.slots,
+        digests,
+        eligible: b.items.len() as u32,
+    }
+}
+
+/// The first `limit` of a list of favourites that the visitor has not seen and that can be had.
+/// Favourites are not scored for the visitor: a score falls with the rank only.
+pub fn favourites(serving: &Serving, state: &UserState, list: &[ItemIx], limit: usize) -> Decided {
+    let eligible: Vec<u32> = list
+        .iter()
+        .filter(|&&item| serving.is_available(item) && !state.window.has_seen(item))
+        .map(|item| item.0)
+        .collect();
+    let items: Vec<u32> = eligible.iter().copied().take(limit).collect();
+    let mut digests = [0; Stage::ALL.len()];
+    digests[Stage::Candidates as usize] = Digest::default().u32s(&eligible).finish();
+    digests[Stage::Slate as usize] = Digest::default().u32s(&items).finish();
+    Decided {
+        scores: (0..items.len()).map(|rank| 1.0 / (rank as f32 + 1.0)).collect(),
+        reasons: vec![Reason::Favourite; items.len()],
+        slots: vec![Slot::default(); items.len()],
+        items,
+        digests,
+        eligible: eligible.len() as u32,
+    }
+}
