@@ -101,14 +101,13 @@ impl VectorIndex {
     /// All items at once, searched exactly until [`Self::merge`] has built their graph. The vectors are row-major and
     /// belong to the items `0..`.
     pub fn seeded(dim: usize, config: IndexConfig, vectors: &[f32]) -> Result<Self, WriteError> {
-        let mut buffer = Buffer::default();
+        let (mut ids, mut rows) = (Vec::new(), Vec::new());
         for (id, vector) in (0..).zip(vectors.chunks(dim.max(1))) {
             check(dim, id, vector)?;
-            buffer.ids.push(id);
-            buffer.seqs.push(0);
-            kernel::push_row(&mut buffer.rows, vector);
+            ids.push(id);
+            kernel::push_row(&mut rows, vector);
         }
-        Ok(Self::of(Generation::new(dim, Vec::new(), Arc::new(buffer)), config))
+        Ok(Self::of(Generation::new(dim, Vec::new(), Arc::new(Buffer::new(ids, rows))), config))
     }
 
     fn of(generation: Generation, config: IndexConfig) -> Self {
@@ -215,6 +214,10 @@ impl VectorIndex {
     pub fn needs_merge(&self) -> bool {
         let now = self.current.load();
         now.buffer.ids.len() >= self.config.seal_at.max(1) || now.segments.iter().any(mostly_dead)
+    }
+
+    pub fn is_merging(&self) -> bool {
+        self.merging.is_locked()
     }
 
     /// Seals the buffer, together with the newest segments that are not much larger and those mostly dead, into one

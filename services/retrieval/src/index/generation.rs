@@ -6,7 +6,7 @@ use super::search::{Beam, Hit, Scratch, top};
 use super::segment::Segment;
 use super::{Bitmap, IndexConfig, SearchError, kernel};
 use std::cell::RefCell;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 #[derive(Debug, Clone)]
 pub(super) struct Live {
@@ -32,19 +32,38 @@ pub(super) struct Buffer {
     /// Number of the write that put the row here; tells a merge whether the row it sealed is still the newest.
     pub(super) seqs: Vec<u64>,
     pub(super) rows: Vec<f32>,
+    /// Of each id and row, so that a write need not hash the whole buffer again.
+    hashes: Vec<u64>,
+}
+
+fn row_hash(id: u32, row: &[f32]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
+    hasher.update(&id.to_le_bytes()).update(&bytes);
+    hasher.finalize().as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
 impl Buffer {
+    /// `ids` ascending, each with a row of the same stride.
+    pub(super) fn new(ids: Vec<u32>, rows: Vec<f32>) -> Self {
+        let stride = rows.len().checked_div(ids.len()).unwrap_or(1).max(1);
+        let hashes = ids.iter().zip(rows.chunks(stride)).map(|(&id, row)| row_hash(id, row)).collect();
+        Self { seqs: vec![0; ids.len()], hashes, ids, rows }
+    }
+
     pub(super) fn put(&mut self, id: u32, seq: u64, row: &[f32]) {
         let stride = row.len();
+        let hash = row_hash(id, row);
         match self.ids.binary_search(&id) {
             Ok(at) => {
                 self.seqs[at] = seq;
+                self.hashes[at] = hash;
                 self.rows[at * stride..][..stride].copy_from_slice(row);
             }
             Err(at) => {
                 self.ids.insert(at, id);
                 self.seqs.insert(at, seq);
+                self.hashes.insert(at, hash);
                 self.rows.splice(at * stride..at * stride, row.iter().copied());
             }
         }
@@ -56,6 +75,7 @@ impl Buffer {
         };
         self.ids.remove(at);
         self.seqs.remove(at);
+        self.hashes.remove(at);
         self.rows.drain(at * stride..(at + 1) * stride);
         true
     }
@@ -80,7 +100,7 @@ pub struct Generation {
     pub(super) dim: usize,
     pub(super) segments: Vec<Live>,
     pub(super) buffer: Arc<Buffer>,
-    hash: OnceLock<[u8; 16]>,
+    hash: [u8; 16],
 }
 
 thread_local! {
@@ -92,7 +112,16 @@ const ROWS_PER_CHECK: usize = 4_096;
 
 impl Generation {
     pub(super) fn new(dim: usize, segments: Vec<Live>, buffer: Arc<Buffer>) -> Self {
-        Self { dim, segments, buffer, hash: OnceLock::new() }
+        let mut hasher = blake3::Hasher::new();
+        for live in &segments {
+            hasher.update(&live.segment.hash());
+            hasher.update(&(live.dead.len() as u64).to_le_bytes());
+            live.dead.iter().for_each(|row| _ = hasher.update(&row.to_le_bytes()));
+        }
+        buffer.hashes.iter().for_each(|hash| _ = hasher.update(&hash.to_le_bytes()));
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self { dim, segments, buffer, hash }
     }
 
     /// Live items.
@@ -111,19 +140,7 @@ impl Generation {
 
     /// Names everything a search of this generation depends on.
     pub fn hash(&self) -> [u8; 16] {
-        *self.hash.get_or_init(|| {
-            let mut hasher = blake3::Hasher::new();
-            for live in &self.segments {
-                hasher.update(&live.segment.hash());
-                hasher.update(&(live.dead.len() as u64).to_le_bytes());
-                live.dead.iter().for_each(|row| _ = hasher.update(&row.to_le_bytes()));
-            }
-            self.buffer.ids.iter().for_each(|id| _ = hasher.update(&id.to_le_bytes()));
-            self.buffer.rows.iter().for_each(|x| _ = hasher.update(&x.to_le_bytes()));
-            let mut hash = [0; 16];
-            hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-            hash
-        })
+        self.hash
     }
 
     /// The live vector of an item, padded.

@@ -212,7 +212,6 @@ impl Reader<'_> {
             segments.push(Live { segment: Arc::new(segment), dead: Arc::new(dead.into_iter().collect::<Bitmap>()) });
         }
         let (ids, rows) = self.table(dim)?;
-        let seqs = vec![0; ids.len()];
-        Ok(Generation::new(dim, segments, Arc::new(Buffer { ids, seqs, rows })))
+        Ok(Generation::new(dim, segments, Arc::new(Buffer::new(ids, rows))))
     }
 }
