@@ -196,7 +196,6 @@ impl Retriever {
             let found = find(&*source, &shared, deadline);
             if let (Some(metrics), Some(span)) = (metrics, span) {
                 metrics.operated(Operation::Search, begun.elapsed());
-                span.set("latency", begun.elapsed().as_secs_f64());
                 span.end();
             }
             found
