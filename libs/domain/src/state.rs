@@ -31,6 +31,7 @@ impl WindowEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeenItem {
     pub item: ItemIx,
+    /// In whole seconds, as it is stored: which item leaves a full set must not depend on when a state was reloaded.
     pub last_at: UnixMillis,
 }
 
@@ -66,6 +67,7 @@ impl UserWindow {
     }
 
     fn mark_seen(&mut self, item: ItemIx, at: UnixMillis) -> bool {
+        let at = at.div_euclid(1000) * 1000;
         match self.seen.binary_search_by_key(&item, |s| s.item) {
             Ok(i) => {
                 let newer = at > self.seen[i].last_at;

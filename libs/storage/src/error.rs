@@ -1,13 +1,16 @@
 //! What can go wrong with a store, whichever back-end it is.
 
 /// Why a store refused or failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     #[error("store i/o: {0}")]
     Io(String),
     /// Bytes on disk or on the wire are not what was written.
     #[error("corrupt {what}")]
     Corrupt { what: String },
+    /// The caller asked for what no store takes; nothing was written.
+    #[error("{field}: {problem}")]
+    Invalid { field: String, problem: String },
     /// Another process owns the folder.
     #[error("state folder is in use by process {pid}")]
     InUse { pid: u32 },
@@ -20,7 +23,8 @@ pub enum StorageError {
     /// The write queue is full; nothing was written.
     #[error("store is overloaded")]
     Overloaded,
-    /// The owner of the store cannot be reached.
+    /// The owner of the store cannot be reached, or did not answer in time. A write may or may not have happened:
+    /// dedup identities and expected offsets make a second try harmless.
     #[error("store is unavailable")]
     Unavailable,
 }
@@ -30,7 +34,19 @@ impl StorageError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Overloaded | Self::Unavailable | Self::InUse { .. } => true,
-            Self::Io(_) | Self::Corrupt { .. } | Self::Conflict { .. } | Self::FormatVersion { .. } => false,
+            Self::Io(_)
+            | Self::Corrupt { .. }
+            | Self::Invalid { .. }
+            | Self::Conflict { .. }
+            | Self::FormatVersion { .. } => false,
         }
+    }
+
+    pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into() }
     }
 }

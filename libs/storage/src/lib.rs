@@ -4,14 +4,42 @@
 //! an effect and the offset it came from are written together or not at all; a folder has one owning process.
 //! Every back-end of a trait passes the same conformance suite (`tests/`).
 
+mod decay;
+mod embedded;
 mod error;
+mod limits;
+mod memory;
+mod progress;
+mod references;
 
+pub use decay::{Decay, PosteriorChange};
+pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
 pub use error::StorageError;
+pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
+pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
 
 use async_trait::async_trait;
-use attune_domain::{PosteriorCounts, PosteriorSnapshot, RequestId, Uid, UnixMillis, UserState};
+use attune_domain::{PosteriorSnapshot, RequestId, Uid, UnixMillis, UserState};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Supplies the time. Handed in, so that tests choose it.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// Consumer of `user-events` that maintains the feature store; posterior snapshots carry its progress.
+pub const USER_EVENTS_CONSUMER: &str = "user-events";
+/// Consumer of `user-updates` that maintains attributes.
+pub const USER_UPDATES_CONSUMER: &str = "user-updates";
+
+/// What a feature store needs to know besides where it is.
+#[derive(Clone)]
+pub struct FeatureOptions {
+    /// Evidence this old counts half.
+    pub half_life: Duration,
+    /// Posterior snapshots are worth what they are at this clock's time.
+    pub clock: Clock,
+}
 
 /// A topic of the event log. The names are the contract (`user-events`, ...).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,11 +138,13 @@ pub struct EffectBatch {
     pub next_offset: u64,
     /// Whole new states; each replaces what is stored.
     pub users: Vec<(Uid, UserState)>,
-    /// Changes to add to each item's counts.
-    pub posteriors: Vec<PosteriorCounts>,
-    /// (request, item) pairs and the outcome bits already counted for them; see [`OUTCOME_IMPRESSION`].
+    /// Evidence to add, in log order: then the sums do not depend on where batches were cut, to the last bit.
+    pub posteriors: Vec<PosteriorChange>,
+    /// (request, item) pairs and the outcome bits counted for them so far, which replace what is stored;
+    /// see [`OUTCOME_IMPRESSION`].
     pub outcomes: Vec<(OutcomeKey, u8)>,
-    /// Visitors whose state is removed and whose earlier offsets are ignored for ever.
+    /// Visitors whose state is removed and whose offsets below this one are void for ever. Done before `users` is
+    /// stored, so that a visitor who came back within the batch has a state.
     pub erased: Vec<(Uid, u64)>,
 }
 
@@ -143,6 +173,7 @@ pub trait FeatureStore: Send + Sync {
     /// Next offset `consumer` has to apply.
     async fn progress(&self, consumer: &str) -> Result<u64, StorageError>;
 
+    /// Counts as they weigh at the store's clock.
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError>;
 
     async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError>;
@@ -168,7 +199,8 @@ pub enum Decision {
     Unknown,
 }
 
-/// A record to keep: its name, whose it is, and its encoded form.
+/// A record to keep: its name, whose it is, and its encoded form, an `attune.decision.v1.DecisionRecord`: the store
+/// reads from it which objects it names.
 #[derive(Debug, Clone)]
 pub struct DecisionEntry {
     pub request_id: RequestId,
@@ -195,7 +227,8 @@ impl ObjectHash {
 /// Decision records by request id, and the immutable objects they refer to.
 #[async_trait]
 pub trait DecisionLog: Send + Sync {
-    /// Stores records and the objects they need in one step. An object already there is kept.
+    /// Stores records and the objects they need in one step. An object or a record already there is kept, and an
+    /// erased record stays erased.
     async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError>;
 
     async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError>;
@@ -206,9 +239,11 @@ pub trait DecisionLog: Send + Sync {
     async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError>;
 
     /// Removes the visitor's records; their request ids answer [`Decision::Erased`] from now on.
-    /// Objects that hold a visitor's state are removed with the last record that names them.
+    /// Objects are removed with the last record that names them, so a visitor's own state goes and shared ones stay.
+    /// Records still waiting in a caller's queue are not known here: flush it first.
     async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError>;
 
-    /// Drops records of decisions before `before`, and objects nothing refers to any more.
+    /// Drops records of decisions before `before`, and objects nothing refers to any more. An object that was never
+    /// named goes when two calls in a row find it so. Returns how many records went.
     async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError>;
 }

@@ -1,0 +1,93 @@
+//! Durable local stores on fjall, a log-structured engine.
+//!
+//! Each store has a folder, one thread that writes (`writer`) and reads on tokio's blocking threads, so that no
+//! blocking call runs on a worker. A commit is one engine batch with one data sync; after a commit that failed the
+//! engine takes no more writes until it is opened again, because nobody knows what reached the disk.
+
+mod decisions;
+mod features;
+mod folder;
+mod log;
+mod writer;
+
+pub use decisions::EmbeddedDecisionLog;
+pub use features::EmbeddedFeatureStore;
+pub use log::EmbeddedEventLog;
+
+use crate::StorageError;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use folder::Folder;
+use std::path::Path;
+
+/// Keys removed by one batch when a range goes.
+const REMOVE_STEP: usize = 4_096;
+const CACHE_BYTES: u64 = 64 << 20;
+
+impl From<fjall::Error> for StorageError {
+    fn from(error: fjall::Error) -> Self {
+        use fjall::Error;
+        match error {
+            Error::JournalRecovery(_)
+            | Error::InvalidTrailer
+            | Error::InvalidTag(_)
+            | Error::Decompress(_)
+            | Error::Unrecoverable => Self::corrupt(format!("store folder: {error}")),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+/// A folder with an engine in it. The engine closes before the folder is given back.
+struct Engine {
+    db: Database,
+    _folder: Folder,
+}
+
+impl Engine {
+    fn open(dir: &Path) -> Result<Self, StorageError> {
+        let folder = Folder::open(dir)?;
+        let db = Database::builder(dir.join("data")).worker_threads(2).cache_size(CACHE_BYTES).open()?;
+        Ok(Self { db, _folder: folder })
+    }
+
+    fn keyspace(&self, name: &str) -> Result<Keyspace, StorageError> {
+        Ok(self.db.keyspace(name, KeyspaceCreateOptions::default)?)
+    }
+
+    /// A batch whose commit is durable.
+    fn batch(&self) -> fjall::OwnedWriteBatch {
+        self.db.batch().durability(Some(PersistMode::SyncData))
+    }
+
+    /// Removes every key below `end`, a step at a time. Not synced: a removal lost in a power cut is repeated.
+    fn remove_below(&self, keyspace: &Keyspace, end: &[u8]) -> Result<u64, StorageError> {
+        let mut removed = 0;
+        loop {
+            let mut batch = self.db.batch();
+            let mut step = 0;
+            for guard in keyspace.range(..end).take(REMOVE_STEP) {
+                batch.remove(keyspace, guard.key()?);
+                step += 1;
+            }
+            if step == 0 {
+                return Ok(removed);
+            }
+            batch.commit()?;
+            removed += step;
+        }
+    }
+}
+
+/// Runs a blocking read off the workers.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|e| Err(StorageError::Io(format!("read did not finish: {e}"))))
+}
+
+/// Days in byte order, negative ones first.
+fn day_bytes(day: i64) -> [u8; 8] {
+    ((day as u64) ^ (1 << 63)).to_be_bytes()
+}

@@ -1,0 +1,261 @@
+//! The feature store: states by uid, posterior sums by item, counted outcomes by day, fences, and consumers' offsets.
+//!
+//! Posterior sums and offsets are also in memory: a snapshot touches no disk.
+
+use super::writer::{Job, Reply, Writer};
+use super::{Engine, blocking, day_bytes};
+use crate::decay::{Decay, Decayed, Posteriors};
+use crate::progress::Progress;
+use crate::{Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
+use async_trait::async_trait;
+use attune_domain::{ItemIx, PosteriorSnapshot, Uid, UserState};
+use attune_proto::convert;
+use attune_proto::state::v1 as wire;
+use fjall::Keyspace;
+use parking_lot::RwLock;
+use prost::Message as _;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const USER_COUNT: &[u8] = b"user_count";
+const HALF_LIFE: &[u8] = b"half_life_ms";
+const CONSUMER_PREFIX: &[u8] = b"consumer:";
+
+/// Durable feature store in a folder.
+pub struct EmbeddedFeatureStore {
+    writer: Writer<FeatureJob>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    users: Keyspace,
+    sums: Keyspace,
+    outcomes: Keyspace,
+    fences: Keyspace,
+    meta: Keyspace,
+    posteriors: RwLock<Posteriors>,
+    progress: Progress,
+    user_count: AtomicU64,
+    decay: Decay,
+    clock: Clock,
+    engine: Engine,
+}
+
+enum FeatureJob {
+    Apply { batch: Box<EffectBatch>, reply: Reply<()> },
+    ForgetOutcomes { day: i64, reply: Reply<()> },
+}
+
+impl Job for FeatureJob {
+    fn bytes(&self) -> usize {
+        match self {
+            // A full window and a usual number of seen items.
+            Self::Apply { batch, .. } => batch.users.len() * 4_096 + batch.outcomes.len() * 64,
+            Self::ForgetOutcomes { .. } => 0,
+        }
+    }
+}
+
+impl EmbeddedFeatureStore {
+    pub fn open(dir: &Path, options: FeatureOptions) -> Result<Self, StorageError> {
+        let engine = Engine::open(dir)?;
+        let (sums, meta) = (engine.keyspace("posteriors")?, engine.keyspace("meta")?);
+        let mut posteriors = Posteriors::default();
+        for guard in sums.iter() {
+            let (key, value) = guard.into_inner()?;
+            let item = key.as_ref().try_into().map(u32::from_be_bytes).map(ItemIx).ok();
+            let (item, sum) =
+                item.zip(Decayed::from_bytes(&value)).ok_or_else(|| StorageError::corrupt("posterior sum"))?;
+            posteriors.0.insert(item, sum);
+        }
+        let mut offsets = BTreeMap::new();
+        for guard in meta.prefix(CONSUMER_PREFIX) {
+            let (key, value) = guard.into_inner()?;
+            let name = String::from_utf8(key[CONSUMER_PREFIX.len()..].to_vec());
+            offsets.insert(name.map_err(|_| StorageError::corrupt("consumer name"))?, number(&value)?);
+        }
+        let user_count = meta.get(USER_COUNT)?.map(|n| number(&n)).transpose()?.unwrap_or(0);
+        let stored_half_life = meta.get(HALF_LIFE)?.map(|n| number(&n)).transpose()?;
+        let shared = Arc::new(Shared {
+            users: engine.keyspace("users")?,
+            outcomes: engine.keyspace("outcomes")?,
+            fences: engine.keyspace("fences")?,
+            sums,
+            meta,
+            posteriors: RwLock::new(posteriors),
+            progress: Progress::new(offsets),
+            user_count: user_count.into(),
+            decay: Decay::new(options.half_life),
+            clock: options.clock,
+            engine,
+        });
+        shared.adopt_half_life(stored_half_life)?;
+        let writing = shared.clone();
+        let writer = Writer::start("feature-store", move |jobs| writing.write(jobs))?;
+        Ok(Self { writer, shared })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let shared = self.shared.clone();
+        blocking(move || read(&shared)).await
+    }
+}
+
+#[async_trait]
+impl FeatureStore for EmbeddedFeatureStore {
+    async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError> {
+        let uids = uids.to_vec();
+        self.read(move |shared| uids.iter().map(|uid| shared.user(uid)).collect()).await
+    }
+
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
+        Ok(self.shared.progress.wait(consumer, offset, wait).await)
+    }
+
+    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
+        Ok(self.shared.progress.get(consumer))
+    }
+
+    async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
+        let posteriors = self.shared.posteriors.read();
+        let next_offset = self.shared.progress.get(USER_EVENTS_CONSUMER);
+        Ok(posteriors.snapshot(self.shared.decay, (self.shared.clock)(), next_offset))
+    }
+
+    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+        let keys = keys.to_vec();
+        self.read(move |shared| {
+            keys.iter()
+                .map(|key| Ok(shared.outcomes.get(outcome_key(key))?.and_then(|bits| bits.first().copied()).unwrap_or(0)))
+                .collect()
+        })
+        .await
+    }
+
+    async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError> {
+        let uids = uids.to_vec();
+        self.read(move |shared| uids.iter().map(|uid| shared.fence(uid)).collect()).await
+    }
+
+    async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
+        if batch.next_offset < batch.expected_offset {
+            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
+        }
+        self.writer.ask(|reply| FeatureJob::Apply { batch: Box::new(batch), reply }).await
+    }
+
+    async fn forget_outcomes_before(&self, day: i64) -> Result<(), StorageError> {
+        self.writer.ask(|reply| FeatureJob::ForgetOutcomes { day, reply }).await
+    }
+
+    async fn user_count(&self) -> Result<u64, StorageError> {
+        Ok(self.shared.user_count.load(Ordering::Acquire))
+    }
+}
+
+impl Shared {
+    fn user(&self, uid: &Uid) -> Result<UserState, StorageError> {
+        let Some(bytes) = self.users.get(uid.0)? else { return Ok(UserState::default()) };
+        let state = wire::UserState::decode(&bytes[..]).map_err(|_| StorageError::corrupt("user state"))?;
+        convert::user_state(Some(&state)).map_err(|e| StorageError::corrupt(format!("user state: {e}")))
+    }
+
+    fn fence(&self, uid: &Uid) -> Result<Option<u64>, StorageError> {
+        self.fences.get(uid.0)?.map(|offset| number(&offset)).transpose()
+    }
+
+    fn write(&self, jobs: Vec<FeatureJob>) {
+        for job in jobs {
+            let (reply, done) = match job {
+                FeatureJob::Apply { batch, reply } => (reply, self.apply(*batch)),
+                FeatureJob::ForgetOutcomes { day, reply } => {
+                    (reply, self.engine.remove_below(&self.outcomes, &day_bytes(day)).map(drop))
+                }
+            };
+            drop(reply.send(done));
+        }
+    }
+
+    fn apply(&self, effects: EffectBatch) -> Result<(), StorageError> {
+        let found = self.progress.get(effects.consumer);
+        if found != effects.expected_offset {
+            return Err(StorageError::Conflict { expected: effects.expected_offset, found });
+        }
+        let mut batch = self.engine.batch();
+        // Whether each visitor touched has a state afterwards.
+        let mut present = HashMap::with_capacity(effects.users.len() + effects.erased.len());
+        for (uid, offset) in &effects.erased {
+            let fence = self.fence(uid)?.unwrap_or(0).max(*offset);
+            batch.insert(&self.fences, uid.0.as_slice(), fence.to_be_bytes().as_slice());
+            batch.remove(&self.users, uid.0.as_slice());
+            present.insert(*uid, false);
+        }
+        for (uid, state) in &effects.users {
+            batch.insert(&self.users, uid.0.as_slice(), wire::UserState::from(state).encode_to_vec());
+            present.insert(*uid, true);
+        }
+        for (key, bits) in &effects.outcomes {
+            batch.insert(&self.outcomes, outcome_key(key).as_slice(), [*bits].as_slice());
+        }
+        // Only this thread writes the sums, so they stand still until the commit.
+        let sums = self.posteriors.read().changed(self.decay, &effects.posteriors);
+        for (item, sum) in &sums {
+            batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
+        }
+        let mut count = self.user_count.load(Ordering::Relaxed);
+        for (uid, after) in present {
+            match (self.users.contains_key(uid.0)?, after) {
+                (false, true) => count += 1,
+                (true, false) => count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
+        batch.insert(&self.meta, USER_COUNT, count.to_be_bytes().as_slice());
+        let consumer = [CONSUMER_PREFIX, effects.consumer.as_bytes()].concat();
+        batch.insert(&self.meta, consumer, effects.next_offset.to_be_bytes().as_slice());
+        batch.commit()?;
+        self.user_count.store(count, Ordering::Release);
+        let mut posteriors = self.posteriors.write();
+        posteriors.0.extend(sums);
+        // Under the lock, so that a snapshot's offset is that of its counts.
+        self.progress.set(effects.consumer, effects.next_offset);
+        Ok(())
+    }
+
+    /// Sums kept under another half-life are restated: they keep what they are worth now and decay anew from here.
+    fn adopt_half_life(&self, stored: Option<u64>) -> Result<(), StorageError> {
+        let configured = self.decay.half_life_ms() as u64;
+        if stored == Some(configured) {
+            return Ok(());
+        }
+        let mut batch = self.engine.batch();
+        batch.insert(&self.meta, HALF_LIFE, configured.to_be_bytes().as_slice());
+        if let Some(stored) = stored {
+            let (from, now) = (Decay::new(Duration::from_millis(stored)), (self.clock)());
+            for (item, sum) in &mut self.posteriors.write().0 {
+                *sum = sum.under(from, self.decay, now);
+                batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
+            }
+        }
+        Ok(batch.commit()?)
+    }
+}
+
+/// Day first, so that old days are one range.
+fn outcome_key(key: &OutcomeKey) -> [u8; 28] {
+    let mut bytes = [0; 28];
+    bytes[..8].copy_from_slice(&day_bytes(key.day));
+    bytes[8..24].copy_from_slice(&key.request.0);
+    bytes[24..].copy_from_slice(&key.item.0.to_be_bytes());
+    bytes
+}
+
+fn number(bytes: &[u8]) -> Result<u64, StorageError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("number in the feature store"))
+}

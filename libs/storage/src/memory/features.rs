@@ -1,0 +1,97 @@
+//! States, sums and offsets as maps under one lock.
+
+use crate::decay::{Decay, Posteriors};
+use crate::progress::Progress;
+use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
+use async_trait::async_trait;
+use attune_domain::{ItemIx, PosteriorSnapshot, RequestId, Uid, UserState};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+pub struct MemoryFeatureStore {
+    state: Mutex<State>,
+    progress: Progress,
+    decay: Decay,
+    options: FeatureOptions,
+}
+
+#[derive(Default)]
+struct State {
+    users: HashMap<Uid, UserState>,
+    posteriors: Posteriors,
+    outcomes: BTreeMap<OutcomeKey, u8>,
+    fences: HashMap<Uid, u64>,
+}
+
+impl MemoryFeatureStore {
+    pub fn new(options: FeatureOptions) -> Self {
+        let decay = Decay::new(options.half_life);
+        Self { state: Mutex::default(), progress: Progress::new(BTreeMap::new()), decay, options }
+    }
+}
+
+#[async_trait]
+impl FeatureStore for MemoryFeatureStore {
+    async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError> {
+        let state = self.state.lock();
+        Ok(uids.iter().map(|uid| state.users.get(uid).cloned().unwrap_or_default()).collect())
+    }
+
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
+        Ok(self.progress.wait(consumer, offset, wait).await)
+    }
+
+    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
+        Ok(self.progress.get(consumer))
+    }
+
+    async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
+        let state = self.state.lock();
+        let next_offset = self.progress.get(USER_EVENTS_CONSUMER);
+        Ok(state.posteriors.snapshot(self.decay, (self.options.clock)(), next_offset))
+    }
+
+    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+        let state = self.state.lock();
+        Ok(keys.iter().map(|key| state.outcomes.get(key).copied().unwrap_or(0)).collect())
+    }
+
+    async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError> {
+        let state = self.state.lock();
+        Ok(uids.iter().map(|uid| state.fences.get(uid).copied()).collect())
+    }
+
+    async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
+        if batch.next_offset < batch.expected_offset {
+            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
+        }
+        let mut state = self.state.lock();
+        let found = self.progress.get(batch.consumer);
+        if found != batch.expected_offset {
+            return Err(StorageError::Conflict { expected: batch.expected_offset, found });
+        }
+        for (uid, offset) in batch.erased {
+            let fence = state.fences.entry(uid).or_default();
+            *fence = offset.max(*fence);
+            state.users.remove(&uid);
+        }
+        state.users.extend(batch.users);
+        state.outcomes.extend(batch.outcomes);
+        let sums = state.posteriors.changed(self.decay, &batch.posteriors);
+        state.posteriors.0.extend(sums);
+        self.progress.set(batch.consumer, batch.next_offset);
+        Ok(())
+    }
+
+    async fn forget_outcomes_before(&self, day: i64) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        let first = OutcomeKey { day, request: RequestId([0; 16]), item: ItemIx(0) };
+        state.outcomes = state.outcomes.split_off(&first);
+        Ok(())
+    }
+
+    async fn user_count(&self) -> Result<u64, StorageError> {
+        Ok(self.state.lock().users.len() as u64)
+    }
+}
