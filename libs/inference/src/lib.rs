@@ -1,1 +1,16 @@
-//! attune-inference
+//! Kernels that serve the models on the CPU.
+//!
+//! Always holds: a row's result never depends on the other rows of its batch, on the batch size or on the instruction
+//! set. Every output is accumulated in one fixed order; only the number of outputs computed at once varies.
+//! Training and the GPU path are candle's; candle's own matmul picks kernels by shape and so cannot promise this.
+
+mod dot;
+mod isa;
+mod math;
+mod mlp;
+mod tile;
+
+pub use dot::{dot, gather_dot, score_rows};
+pub use isa::Isa;
+pub use math::{exp, ln_1p, sigmoid};
+pub use mlp::{Mlp, MlpError, Layer};
