@@ -1,1 +1,37 @@
-//! attune-telemetry
+//! Traces, metrics and logs of every service, and the layers that carry them over gRPC.
+//!
+//! Always holds: nothing here blocks a request (records go through bounded queues to writer threads, and what a bound
+//! drops is counted); nothing global exists (a [`Telemetry`] is made at the start and passed down); and nothing that
+//! names a visitor or an item can be logged, because [`Loggable`] is sealed.
+//! Spans are kept in a request-local buffer; the class of the whole local trace decides at its end whether they are
+//! exported ([`sampling`]). What a span or metric means belongs to the service that emits it.
+
+mod attr;
+mod config;
+mod context;
+pub mod encode;
+mod export;
+pub mod grpc;
+mod hash;
+mod labels;
+mod log;
+mod metrics;
+mod red;
+pub mod sampling;
+mod scope;
+mod sink;
+mod span;
+mod telemetry;
+
+pub use attr::{AttrValue, Name};
+pub use config::{LogTarget, RequestLogs, TelemetryConfig};
+pub use context::TraceParent;
+pub use hash::UserHash;
+pub use labels::{Label, LabelPair};
+pub use log::{Event, Fields, LogEvent, LogLevel, Loggable, Number, PersonalizationComplete};
+pub use metrics::{By, Counter, Gauge, Histogram, KnownGauge, LATENCY_BUCKETS, LLM_LATENCY_BUCKETS, Metrics};
+pub use red::{EdgeRed, Red};
+pub use sampling::Class;
+pub use scope::{Deadline, Scope};
+pub use span::{Kind, Span, SpanGuard};
+pub use telemetry::{Clock, Guard, ServiceInfo, Telemetry, TelemetryError};

@@ -1,0 +1,45 @@
+//! Why a program ended, as a number.
+
+/// Exit codes besides 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Wrong arguments or configuration.
+    Usage = 64,
+    /// Bad data.
+    Data = 65,
+    /// Our fault.
+    Internal = 70,
+    /// Try again later: a port, a state folder or a dependency is in use or away.
+    TryLater = 75,
+}
+
+/// An error that knows its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{source:#}")]
+pub struct Fatal {
+    pub exit: Exit,
+    source: anyhow::Error,
+}
+
+impl Fatal {
+    pub fn new(exit: Exit, source: impl Into<anyhow::Error>) -> Self {
+        Self { exit, source: source.into() }
+    }
+
+    /// The code an error carries; 70 when none was attached.
+    pub fn code_of(error: &anyhow::Error) -> Exit {
+        error.chain().find_map(|cause| cause.downcast_ref::<Self>()).map_or(Exit::Internal, |fatal| fatal.exit)
+    }
+}
+
+/// `.or_exit(Exit::Data)` on a result.
+pub trait OrExit<T> {
+    fn or_exit(self, exit: Exit) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: Exit) -> anyhow::Result<T> {
+        self.map_err(|error| Fatal::new(exit, error).into())
+    }
+}

@@ -1,0 +1,64 @@
+//! What an operator can set.
+
+use attune_config::{ByteSize, HumanDuration, Secret};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogTarget {
+    Stdout,
+    Stderr,
+    Off,
+    File(PathBuf),
+}
+
+/// Which per-request lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestLogs {
+    /// Those whose trace is kept, with the trace's weight.
+    Sampled,
+    All,
+}
+
+/// Settings of traces, metrics and logs of one process. Every key has a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// File of OTLP JSON lines, one export request each; none: traces are recorded, decided and not written.
+    pub traces: Option<PathBuf>,
+    /// A trace or log file beyond this size is renamed to `<name>.1` (which is replaced) and begun anew.
+    pub file_limit: ByteSize,
+    pub logs: LogTarget,
+    pub log_level: crate::LogLevel,
+    pub request_logs: RequestLogs,
+    /// Share of normal traces that are kept.
+    pub sample_normal: f64,
+    /// Share of traces kept that never left the edge.
+    pub sample_edge_only: f64,
+    /// Longer local roots are always kept.
+    pub slow_after: HumanDuration,
+    /// Memory that may wait for each writer thread.
+    pub queue_limit: ByteSize,
+    /// Keys `user_id_hash`; the same in every process whose logs should join. None: the hash says `none`.
+    pub log_key: Option<Secret>,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            traces: None,
+            file_limit: ByteSize(256 << 20),
+            logs: LogTarget::Stderr,
+            log_level: crate::LogLevel::Info,
+            request_logs: RequestLogs::Sampled,
+            sample_normal: 0.01,
+            sample_edge_only: 0.001,
+            slow_after: HumanDuration::millis(200),
+            queue_limit: ByteSize(8 << 20),
+            log_key: None,
+        }
+    }
+}

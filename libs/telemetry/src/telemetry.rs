@@ -1,0 +1,320 @@
+//! Starting, sharing and flushing; everything a service holds of telemetry.
+
+use crate::export::Resource;
+use crate::hash::UserHasher;
+use crate::log::{Line, LogEvent, LogLevel, RateLimit};
+use crate::sampling::{Class, Policy, Threshold, Verdict};
+use crate::sink::{DropCounters, Output, Sink};
+use crate::span::{Kind, KeptTrace, Span};
+use crate::{Counter, LogTarget, Metrics, RequestLogs, TelemetryConfig, TraceParent, UserHash};
+use attune_domain::{RequestId, Uid, UnixMillis};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Where wall-clock time comes from.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// How far the monotonic clock may walk away from the wall clock before span times are anchored anew.
+const MAX_DRIFT_NS: u64 = 50_000_000;
+/// How long a dropped guard waits for the writers.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Which service of which version this is, and which copy of it.
+#[derive(Debug, Clone)]
+pub struct ServiceInfo {
+    /// `edge`, `origin`, `retrieval`, `ranking`, `bandit`, `llm` or `embedder`.
+    pub service: &'static str,
+    pub version: &'static str,
+    pub instance: String,
+}
+
+impl ServiceInfo {
+    /// Prefix of the service's request metrics: the origin's is `api`.
+    pub fn metric_prefix(&self) -> &'static str {
+        if self.service == "origin" { "api" } else { self.service }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("cannot open {what} file {path}", path = .path.display())]
+    Open { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot start the {0} writer")]
+    Thread(&'static str, #[source] std::io::Error),
+    #[error("telemetry.{0} must be 0, or between 0.000001 and 1")]
+    Share(&'static str),
+    #[error("the system gave no random bytes: {0}")]
+    Random(String),
+}
+
+/// One service's traces, metrics and logs. Services of one process share writers and clock ([`Telemetry::service`]),
+/// and each has a registry of its own.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Inner>);
+
+struct Inner {
+    info: ServiceInfo,
+    resource: Arc<Resource>,
+    metrics: Metrics,
+    decisions: [[Counter; 2]; Class::ALL.len()],
+    dropped_spans: Counter,
+    sequence: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Clock,
+    anchor: Mutex<(Instant, u64)>,
+    seed: u64,
+    boot_id: String,
+    policy: Policy,
+    slow_after: Duration,
+    log_level: LogLevel,
+    request_logs: RequestLogs,
+    hasher: UserHasher,
+    rate: RateLimit,
+    traces: Option<Sink<KeptTrace>>,
+    logs: Option<Sink<Line>>,
+}
+
+impl Telemetry {
+    /// Opens the files and starts the writers. Keep the guard until the very end.
+    pub fn start(
+        config: &TelemetryConfig,
+        info: ServiceInfo,
+        clock: Clock,
+    ) -> Result<(Self, Guard), TelemetryError> {
+        for (key, share) in [("sample_normal", config.sample_normal), ("sample_edge_only", config.sample_edge_only)] {
+            if share != 0.0 && !(1e-6..=1.0).contains(&share) {
+                return Err(TelemetryError::Share(key));
+            }
+        }
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| TelemetryError::Random(e.to_string()))?;
+        let metrics = Metrics::new();
+        let limit = config.queue_limit.as_usize();
+        let drops = |name, help| {
+            let reason = |reason| metrics.counter(name, help, &[("reason", reason)]);
+            DropCounters { queue_full: reason("queue_full"), write_failed: reason("write_failed") }
+        };
+        let open = |what, path: &PathBuf| {
+            Output::file(path, config.file_limit.get())
+                .map_err(|source| TelemetryError::Open { what, path: path.clone(), source })
+        };
+        let trace_drops = drops("trace_export_dropped_total", "Kept traces that could not be written.");
+        let traces = match &config.traces {
+            Some(path) => {
+                let sink = Sink::spawn("trace-writer", open("trace", path)?, limit, trace_drops);
+                Some(sink.map_err(|e| TelemetryError::Thread("trace", e))?)
+            }
+            None => None,
+        };
+        let output = match &config.logs {
+            LogTarget::Stdout => Some(Output::Stdout),
+            LogTarget::Stderr => Some(Output::Stderr),
+            LogTarget::File(path) => Some(open("log", path)?),
+            LogTarget::Off => None,
+        };
+        let log_drops = drops("log_dropped_total", "Log lines that could not be written.");
+        let logs = match output {
+            Some(output) => {
+                let sink = Sink::spawn("log-writer", output, limit, log_drops);
+                Some(sink.map_err(|e| TelemetryError::Thread("log", e))?)
+            }
+            None => None,
+        };
+        let mut boot_id = String::new();
+        crate::context::push_hex(&random[..8], &mut boot_id);
+        let anchor = (Instant::now(), millis_to_nanos(clock()));
+        let shared = Arc::new(Shared {
+            clock,
+            anchor: Mutex::new(anchor),
+            seed: u64::from_le_bytes([
+                random[8], random[9], random[10], random[11], random[12], random[13], random[14], random[15],
+            ]),
+            boot_id,
+            policy: Policy {
+                normal: Threshold::of_share(config.sample_normal),
+                edge_only: Threshold::of_share(config.sample_edge_only),
+            },
+            slow_after: config.slow_after.get(),
+            log_level: config.log_level,
+            request_logs: config.request_logs,
+            hasher: UserHasher::new(config.log_key.clone()),
+            rate: RateLimit::default(),
+            traces,
+            logs,
+        });
+        let guard = Guard { shared: shared.clone() };
+        Ok((Self::new(info, metrics, shared), guard))
+    }
+
+    /// Another service of this process: same writers, own registry and name.
+    pub fn service(&self, info: ServiceInfo) -> Self {
+        Self::new(info, Metrics::new(), self.0.shared.clone())
+    }
+
+    fn new(info: ServiceInfo, metrics: Metrics, shared: Arc<Shared>) -> Self {
+        let decisions = Class::ALL.map(|class| {
+            ["drop", "keep"].map(|verdict| {
+                let labels = [("class", class.as_str()), ("verdict", verdict)];
+                metrics.counter("trace_decisions_total", "Local traces by class and whether they were kept.", &labels)
+            })
+        });
+        let help = "Spans beyond a trace's bound, or begun after its end.";
+        let dropped_spans = metrics.counter("trace_spans_dropped_total", help, &[]);
+        let resource = Arc::new(Resource::new(&info, &shared.boot_id));
+        let sequence = AtomicU64::new(0);
+        Self(Arc::new(Inner { info, resource, metrics, decisions, dropped_spans, sequence, shared }))
+    }
+
+    pub fn info(&self) -> &ServiceInfo {
+        &self.0.info
+    }
+
+    pub fn registry(&self) -> &prometheus::Registry {
+        self.0.metrics.registry()
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub fn now(&self) -> UnixMillis {
+        (self.0.shared.clock)()
+    }
+
+    /// A fresh request id at this moment. Falls back on the process's own sequence should the system have no randomness.
+    pub fn new_id(&self) -> RequestId {
+        let mut random = [0; 10];
+        if getrandom::fill(&mut random).is_err() {
+            let next = self.0.sequence.fetch_add(1, Relaxed);
+            random[2..].copy_from_slice(&mix(self.0.shared.seed ^ next).to_le_bytes());
+        }
+        RequestId::new(self.now(), random)
+    }
+
+    /// Begins a local root. With a parent its trace id is used, otherwise `id`.
+    pub fn root(&self, name: &'static str, kind: Kind, parent: Option<TraceParent>, id: RequestId) -> Span {
+        Span::root(self, name, kind, parent, id)
+    }
+
+    /// Writes a line, subject to the level and, for repeated warnings and errors, to a rate limit that reports what it
+    /// held back. A per-request event waits for its trace's verdict.
+    pub fn log<E: LogEvent + ?Sized>(&self, event: &E, span: Option<&Span>) {
+        let shared = &self.0.shared;
+        if shared.logs.is_none() || event.level() < shared.log_level {
+            return;
+        }
+        let now = self.now();
+        let Some(suppressed) = shared.rate.admit(event.name(), event.level(), now) else { return };
+        let sequence = self.0.sequence.fetch_add(1, Relaxed);
+        let line = Line::render(event, &self.0.info, &shared.boot_id, sequence, now, span, suppressed);
+        if event.per_request() && shared.request_logs == RequestLogs::Sampled {
+            let Some(span) = span else { return };
+            // A trace that has ended, or holds too many lines already, writes no more per-request lines.
+            drop(span.hold_line(line));
+        } else {
+            self.write_line(line.weighted(1.0));
+        }
+    }
+
+    /// `hmac-sha256:<week>:<base64url>`: the same for a visitor within a week and a log key.
+    pub fn user_hash(&self, uid: &Uid, now: UnixMillis) -> UserHash {
+        self.0.shared.hasher.hash(uid, now)
+    }
+
+    pub(crate) fn write_line(&self, line: Line) {
+        if let Some(logs) = &self.0.shared.logs {
+            logs.push(line);
+        }
+    }
+
+    pub(crate) fn export(&self, trace: KeptTrace) {
+        if let Some(traces) = &self.0.shared.traces {
+            traces.push(trace);
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.0.shared.policy
+    }
+
+    pub(crate) fn slow_after(&self) -> Duration {
+        self.0.shared.slow_after
+    }
+
+    pub(crate) fn resource(&self) -> Arc<Resource> {
+        self.0.resource.clone()
+    }
+
+    pub(crate) fn count_decision(&self, verdict: Verdict) {
+        self.0.decisions[verdict.class as usize][usize::from(verdict.keep)].inc();
+    }
+
+    pub(crate) fn count_dropped_span(&self) {
+        self.0.dropped_spans.inc();
+    }
+
+    /// Distinct for every local root, also for two of one trace in one process.
+    pub(crate) fn span_seed(&self, id: RequestId) -> u64 {
+        let next = self.0.shared.seed.wrapping_add(self.0.sequence.fetch_add(1, Relaxed));
+        mix(next ^ id.randomness() ^ mix(self.0.info.service.as_ptr() as u64))
+    }
+
+    /// Wall-clock nanoseconds of a monotonic instant, so that spans of one process order as they happened.
+    pub(crate) fn unix_ns(&self, at: Instant) -> u64 {
+        let wall = millis_to_nanos(self.now());
+        let mut anchor = self.0.shared.anchor.lock();
+        let (base, base_ns) = *anchor;
+        let derived = base_ns + u64::try_from(at.saturating_duration_since(base).as_nanos()).unwrap_or(0);
+        if derived.abs_diff(wall) <= MAX_DRIFT_NS {
+            return derived;
+        }
+        *anchor = (at, wall);
+        wall
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Telemetry({})", self.0.info.service)
+    }
+}
+
+/// Flushes and stops the writers when dropped.
+#[must_use = "telemetry stops when this is dropped"]
+pub struct Guard {
+    shared: Arc<Shared>,
+}
+
+impl Guard {
+    /// Waits until all that was recorded is written; false when `limit` passed first.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let traces = self.shared.traces.as_ref().is_none_or(|sink| sink.flush(limit));
+        let logs = self.shared.logs.as_ref().is_none_or(|sink| sink.flush(limit));
+        traces && logs
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.flush(FLUSH_LIMIT);
+        self.shared.traces.iter().for_each(Sink::stop);
+        self.shared.logs.iter().for_each(Sink::stop);
+    }
+}
+
+fn millis_to_nanos(ms: UnixMillis) -> u64 {
+    u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000)
+}
+
+/// SplitMix64's finaliser.
+pub(crate) fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
