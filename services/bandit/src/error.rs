@@ -1,5 +1,7 @@
 //! Why a request got no slate.
 
+use attune_rpc::Code;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BanditError {
     #[error("{field}: {problem}")]
@@ -9,12 +11,17 @@ pub enum BanditError {
     OtherModel { serving: String },
 }
 
+impl BanditError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InvalidField { .. } => Code::Invalid,
+            Self::OtherModel { .. } => Code::Precondition,
+        }
+    }
+}
+
 impl From<BanditError> for tonic::Status {
     fn from(error: BanditError) -> Self {
-        let text = error.to_string();
-        match error {
-            BanditError::InvalidField { .. } => Self::invalid_argument(text),
-            BanditError::OtherModel { .. } => Self::failed_precondition(text),
-        }
+        attune_rpc::Error::new(error.code(), error.to_string()).into()
     }
 }

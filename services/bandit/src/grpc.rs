@@ -1,7 +1,7 @@
 //! `attune.bandit.v1` over the bandit: convert, call, convert.
 
 use crate::sample::{Bandit, Candidates, Slate};
-use attune_decision::Slot;
+use attune_decision::pack_slots;
 use attune_proto::bandit::v1::bandit_service_server::BanditService;
 use attune_proto::bandit::v1::{SampleRequest, SampleResponse};
 use attune_telemetry::Scope;
@@ -19,11 +19,6 @@ impl BanditGrpc {
     }
 }
 
-/// A slot as the contract spells it: bit 0 exploration, bit 1 uniform draw.
-fn slot_byte(slot: &Slot) -> u8 {
-    u8::from(slot.exploration) | u8::from(slot.uniform) << 1
-}
-
 #[tonic::async_trait]
 impl BanditService for BanditGrpc {
     async fn sample(&self, request: Request<SampleRequest>) -> Result<Response<SampleResponse>, Status> {
@@ -36,14 +31,17 @@ impl BanditService for BanditGrpc {
             scores: request.scores,
         };
         let Slate { chosen, current } = self.bandit.sample(&scope, &request.model_version, &candidates)?;
+        let posteriors = current.posteriors.hash();
+        let is_known = request.known_posteriors[..] == posteriors;
         Ok(Response::new(SampleResponse {
-            items: chosen.picks.iter().map(|pick| candidates.items[*pick as usize]).collect(),
-            scores: chosen.means,
-            slots: chosen.slots.iter().map(slot_byte).collect::<Vec<u8>>().into(),
-            uniform_ppm: (f64::from(self.bandit.policy().uniform) * 1e6).round() as u32,
-            eligible: candidates.items.len() as u32,
-            posteriors: current.posteriors.hash().to_vec().into(),
-            digests: vec![chosen.sample_digest, chosen.slate_digest],
+            slots: pack_slots(&chosen.slots).into(),
+            picks: chosen.picks,
+            means: chosen.means,
+            sample_digest: chosen.sample_digest,
+            slate_digest: chosen.slate_digest,
+            policy: self.bandit.policy().to_array().to_vec(),
+            posteriors: posteriors.to_vec().into(),
+            posteriors_content: if is_known { Default::default() } else { current.encoded.clone() },
         }))
     }
 }

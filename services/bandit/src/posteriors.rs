@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use attune_decision::Posteriors;
 use attune_domain::PosteriorSnapshot;
 use attune_storage::{FeatureStore, ObjectHash, StorageError};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 /// A snapshot, ready to sample from, and the bytes its hash names: what a decision record refers to.
 pub struct Current {
     pub posteriors: Posteriors,
-    pub encoded: Vec<u8>,
+    pub encoded: Bytes,
     snapshot: PosteriorSnapshot,
 }
 
@@ -25,7 +26,7 @@ impl Current {
     /// Counts of items that do not exist would only cost memory.
     fn new(mut snapshot: PosteriorSnapshot) -> Self {
         snapshot.counts.retain(|counts| counts.item.is_known());
-        let encoded = Posteriors::encode(&snapshot);
+        let encoded = Bytes::from(Posteriors::encode(&snapshot));
         let posteriors = Posteriors::new(&snapshot, ObjectHash::of(&encoded).0);
         Self { posteriors, encoded, snapshot }
     }

@@ -1,5 +1,7 @@
 //! Why a request got no scores.
 
+use attune_rpc::Code;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RankingError {
     #[error("{field}: {problem}")]
@@ -18,16 +20,21 @@ pub enum RankingError {
     Panicked,
 }
 
+impl RankingError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InvalidField { .. } => Code::Invalid,
+            Self::OtherModel { .. } => Code::Precondition,
+            Self::Behind { .. } => Code::Unavailable,
+            Self::Overloaded => Code::Overloaded,
+            Self::Late => Code::Late,
+            Self::Panicked => Code::Internal,
+        }
+    }
+}
+
 impl From<RankingError> for tonic::Status {
     fn from(error: RankingError) -> Self {
-        let text = error.to_string();
-        match error {
-            RankingError::InvalidField { .. } => Self::invalid_argument(text),
-            RankingError::OtherModel { .. } => Self::failed_precondition(text),
-            RankingError::Behind { .. } => Self::unavailable(text),
-            RankingError::Overloaded => Self::resource_exhausted(text),
-            RankingError::Late => Self::deadline_exceeded(text),
-            RankingError::Panicked => Self::internal(text),
-        }
+        attune_rpc::Error::new(error.code(), error.to_string()).into()
     }
 }

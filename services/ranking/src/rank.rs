@@ -107,7 +107,9 @@ impl Ranker {
             return Err(RankingError::InvalidField { field: "items", problem });
         }
         match items.iter().find(|item| item.index() >= serving.items.len()) {
-            Some(ItemIx::UNKNOWN) => Err(RankingError::InvalidField { field: "items", problem: "holds no item" }),
+            Some(item) if !item.is_known() => {
+                Err(RankingError::InvalidField { field: "items", problem: "holds a number that stands for no item" })
+            }
             Some(item) => Err(RankingError::Behind { item: item.0 }),
             None => Ok(serving),
         }

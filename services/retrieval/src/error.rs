@@ -1,6 +1,7 @@
 //! Why a request was refused, or the service could not be built.
 
 use crate::index::WriteError;
+use attune_rpc::Code;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RetrievalError {
@@ -15,13 +16,18 @@ pub enum RetrievalError {
     Panicked,
 }
 
+impl RetrievalError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InvalidField { .. } => Code::Invalid,
+            Self::OtherModel { .. } => Code::Precondition,
+            Self::Index(_) | Self::Panicked => Code::Internal,
+        }
+    }
+}
+
 impl From<RetrievalError> for tonic::Status {
     fn from(error: RetrievalError) -> Self {
-        let text = error.to_string();
-        match error {
-            RetrievalError::InvalidField { .. } => Self::invalid_argument(text),
-            RetrievalError::OtherModel { .. } => Self::failed_precondition(text),
-            RetrievalError::Index(_) | RetrievalError::Panicked => Self::internal(text),
-        }
+        attune_rpc::Error::new(error.code(), error.to_string()).into()
     }
 }
