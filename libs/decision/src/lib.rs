@@ -6,6 +6,7 @@
 
 mod assignment;
 mod cohort;
+mod decided;
 mod digest;
 mod draw;
 mod merge;
@@ -16,6 +17,7 @@ mod slate;
 
 pub use assignment::is_holdout;
 pub use cohort::CohortKey;
+pub use decided::{Decided, favourites};
 pub use digest::{Digest, Stage};
 pub use draw::Sampler;
 pub use merge::{Outcome, SourceItems, SourceKind, merge};

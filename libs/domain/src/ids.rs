@@ -200,6 +200,13 @@ impl EventKey {
 #[serde(transparent)]
 pub struct ModelVersion(pub Arc<str>);
 
+impl ModelVersion {
+    /// The first 64 bits, as decision records hold them; 0 where the version is not hexadecimal.
+    pub fn code(&self) -> u64 {
+        self.0.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+    }
+}
+
 impl fmt::Display for ModelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -84,6 +84,11 @@ impl SubjectKey {
         Uid(uid)
     }
 
+    /// The pseudonym of a visitor who is only known by a session. No user id can give the same.
+    pub fn uid_of_session(&self, session: &str) -> Uid {
+        self.uid(&format!("\0session\0{session}"))
+    }
+
     /// Eight hexadecimal digits that tell keys apart without revealing them.
     pub fn fingerprint(&self) -> String {
         let mut mac = self.keyed.clone();

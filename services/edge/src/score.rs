@@ -3,7 +3,7 @@
 //! Hot path. A pure function of its inputs, shared with replay.
 
 use attune_decision::{
-    Chosen, Digest, ItemFacts, Policy, Posteriors, Sampler, Scratch, ScoredItems, Slot, Stage, choose,
+    Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, Scratch, ScoredItems, Stage, choose,
 };
 use attune_domain::{Context, ItemIx, Reason, UserState};
 use attune_serving::Serving;
@@ -25,20 +25,6 @@ pub struct HitInputs<'a> {
     pub context: Context,
     pub limit: usize,
     pub seed: u64,
-}
-
-/// An answer and how it came about.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decided {
-    pub items: Vec<u32>,
-    /// Posterior mean of each item, 0 to 1.
-    pub scores: Vec<f32>,
-    pub reasons: Vec<Reason>,
-    pub slots: Vec<Slot>,
-    /// By [`Stage`]; 0 where the stage did not run.
-    pub digests: [u64; Stage::ALL.len()],
-    /// Candidates after filtering.
-    pub eligible: u32,
 }
 
 #[derive(Default)]
@@ -139,27 +125,5 @@ fn answer(b: &Buffers, chosen: Chosen) -> Decided {
         slots: chosen.slots,
         digests,
         eligible: b.items.len() as u32,
-    }
-}
-
-/// The first `limit` of a list of favourites that the visitor has not seen and that can be had.
-/// Favourites are not scored for the visitor: a score falls with the rank only.
-pub fn favourites(serving: &Serving, state: &UserState, list: &[ItemIx], limit: usize) -> Decided {
-    let eligible: Vec<u32> = list
-        .iter()
-        .filter(|&&item| serving.is_available(item) && !state.window.has_seen(item))
-        .map(|item| item.0)
-        .collect();
-    let items: Vec<u32> = eligible.iter().copied().take(limit).collect();
-    let mut digests = [0; Stage::ALL.len()];
-    digests[Stage::Candidates as usize] = Digest::default().u32s(&eligible).finish();
-    digests[Stage::Slate as usize] = Digest::default().u32s(&items).finish();
-    Decided {
-        scores: (0..items.len()).map(|rank| 1.0 / (rank as f32 + 1.0)).collect(),
-        reasons: vec![Reason::Favourite; items.len()],
-        slots: vec![Slot::default(); items.len()],
-        items,
-        digests,
-        eligible: eligible.len() as u32,
     }
 }

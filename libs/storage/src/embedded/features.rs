@@ -188,33 +188,43 @@ impl Shared {
             return Err(StorageError::Conflict { expected: effects.expected_offset, found });
         }
         let mut batch = self.engine.batch();
-        // Whether each visitor touched has a state afterwards.
-        let mut present = HashMap::with_capacity(effects.users.len() + effects.erased.len());
+        // One write a key and batch: the engine does not order writes of one key within a batch.
+        let mut after: HashMap<Uid, Option<&UserState>> =
+            HashMap::with_capacity(effects.users.len() + effects.erased.len());
+        let mut fences = HashMap::with_capacity(effects.erased.len());
         for (uid, offset) in &effects.erased {
-            let fence = self.fence(uid)?.unwrap_or(0).max(*offset);
+            let stored = self.fence(uid)?.unwrap_or(0);
+            let fence = fences.entry(*uid).or_insert(stored);
+            *fence = offset.max(fence).to_owned();
+            after.insert(*uid, None);
+        }
+        after.extend(effects.users.iter().map(|(uid, state)| (*uid, Some(state))));
+        for (uid, fence) in fences {
             batch.insert(&self.fences, uid.0.as_slice(), fence.to_be_bytes().as_slice());
-            batch.remove(&self.users, uid.0.as_slice());
-            present.insert(*uid, false);
         }
-        for (uid, state) in &effects.users {
-            batch.insert(&self.users, uid.0.as_slice(), wire::UserState::from(state).encode_to_vec());
-            present.insert(*uid, true);
+        let mut count = self.user_count.load(Ordering::Relaxed);
+        for (uid, state) in after {
+            let before = self.users.contains_key(uid.0)?;
+            match state {
+                Some(state) => {
+                    count += u64::from(!before);
+                    batch.insert(&self.users, uid.0.as_slice(), wire::UserState::from(state).encode_to_vec());
+                }
+                None if before => {
+                    count = count.saturating_sub(1);
+                    batch.remove(&self.users, uid.0.as_slice());
+                }
+                None => {}
+            }
         }
-        for (key, bits) in &effects.outcomes {
-            batch.insert(&self.outcomes, outcome_key(key).as_slice(), [*bits].as_slice());
+        let outcomes: HashMap<_, _> = effects.outcomes.iter().copied().collect();
+        for (key, bits) in outcomes {
+            batch.insert(&self.outcomes, outcome_key(&key).as_slice(), [bits].as_slice());
         }
         // Only this thread writes the sums, so they stand still until the commit.
         let sums = self.posteriors.read().changed(self.decay, &effects.posteriors);
         for (item, sum) in &sums {
             batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
-        }
-        let mut count = self.user_count.load(Ordering::Relaxed);
-        for (uid, after) in present {
-            match (self.users.contains_key(uid.0)?, after) {
-                (false, true) => count += 1,
-                (true, false) => count = count.saturating_sub(1),
-                _ => {}
-            }
         }
         batch.insert(&self.meta, USER_COUNT, count.to_be_bytes().as_slice());
         let consumer = [CONSUMER_PREFIX, effects.consumer.as_bytes()].concat();

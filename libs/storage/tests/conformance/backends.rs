@@ -1,0 +1,87 @@
+//! How each back-end is made for a test.
+
+use attune_storage::{Clock, FeatureOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+pub(crate) const DAY: i64 = 86_400_000;
+pub(crate) const START: i64 = 20_000 * DAY;
+pub(crate) const HALF_LIFE: Duration = Duration::from_secs(86_400);
+
+/// A clock that stands until it is told.
+#[derive(Clone)]
+pub(crate) struct Time(Arc<AtomicI64>);
+
+impl Time {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(START)))
+    }
+
+    pub(crate) fn set(&self, now: i64) {
+        self.0.store(now, Ordering::SeqCst);
+    }
+
+    pub(crate) fn options(&self) -> FeatureOptions {
+        let clock = self.clone();
+        let clock: Clock = Arc::new(move || clock.0.load(Ordering::SeqCst));
+        FeatureOptions { half_life: HALF_LIFE, clock }
+    }
+}
+
+/// A store, its clock, and what must live as long.
+pub(crate) struct Held<S: ?Sized> {
+    pub(crate) store: Arc<S>,
+    pub(crate) time: Time,
+    _rest: Option<tempfile::TempDir>,
+}
+
+fn held<S: ?Sized>(store: Arc<S>, time: Time, rest: Option<tempfile::TempDir>) -> Held<S> {
+    Held { store, time, _rest: rest }
+}
+
+pub(crate) mod event_log {
+    use super::{Held, Time, held};
+    use attune_storage::{EmbeddedEventLog, EventLog, MemoryEventLog};
+    use std::sync::Arc;
+
+    pub(crate) async fn memory() -> Held<dyn EventLog> {
+        held(Arc::new(MemoryEventLog::default()), Time::new(), None)
+    }
+
+    pub(crate) async fn embedded() -> Held<dyn EventLog> {
+        let dir = tempfile::tempdir().unwrap();
+        held(Arc::new(EmbeddedEventLog::open(dir.path()).unwrap()), Time::new(), Some(dir))
+    }
+}
+
+pub(crate) mod feature_store {
+    use super::{Held, Time, held};
+    use attune_storage::{EmbeddedFeatureStore, FeatureStore, MemoryFeatureStore};
+    use std::sync::Arc;
+
+    pub(crate) async fn memory() -> Held<dyn FeatureStore> {
+        let time = Time::new();
+        held(Arc::new(MemoryFeatureStore::new(time.options())), time, None)
+    }
+
+    pub(crate) async fn embedded() -> Held<dyn FeatureStore> {
+        let (dir, time) = (tempfile::tempdir().unwrap(), Time::new());
+        held(Arc::new(EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap()), time, Some(dir))
+    }
+}
+
+pub(crate) mod decision_log {
+    use super::{Held, Time, held};
+    use attune_storage::{DecisionLog, EmbeddedDecisionLog, MemoryDecisionLog};
+    use std::sync::Arc;
+
+    pub(crate) async fn memory() -> Held<dyn DecisionLog> {
+        held(Arc::new(MemoryDecisionLog::default()), Time::new(), None)
+    }
+
+    pub(crate) async fn embedded() -> Held<dyn DecisionLog> {
+        let dir = tempfile::tempdir().unwrap();
+        held(Arc::new(EmbeddedDecisionLog::open(dir.path()).unwrap()), Time::new(), Some(dir))
+    }
+}

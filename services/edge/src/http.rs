@@ -1,0 +1,194 @@
+//! The visitors' port: connections, routes, documents. Adopt, call, convert.
+
+mod respond;
+mod serve;
+
+pub use serve::{BoundEdge, bind};
+
+use crate::page::{self, PageRequest};
+use crate::problem::{Problem, ProblemKind};
+use crate::request::Personalize;
+use crate::{Parts, events, explanation};
+use attune_domain::{CacheStatus, RequestId};
+use attune_telemetry::{Kind, PersonalizationComplete, Span};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use respond::Body;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const MAX_BODY: usize = 1 << 20;
+const VERSION_HEADER: &str = "x-attune-version";
+
+/// A request's answer, with what the telemetry of the door wants to know.
+struct Answer {
+    response: Response<Body>,
+    cache: Option<CacheStatus>,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(parts: Arc<Parts>, request: Request<Incoming>) -> Response<Body> {
+    let now = (parts.clock)();
+    let id = serve::new_request_id(now);
+    let name = match request.uri().path() {
+        "/v1/personalize" => "edge.personalize",
+        "/v1/feedback" => "edge.feedback",
+        "/v1/explain" => "edge.explain",
+        _ => "edge.request",
+    };
+    // What a caller from outside says about tracing is not believed: every answer has a trace of its own.
+    let span = parts.telemetry.root(name, Kind::Server, None, id).guard();
+    span.set("pop_location", &parts.pop);
+    span.set("http.request.method", respond::method_name(request.method()));
+    let answer = route(&parts, &span, request, id, now).await.unwrap_or_else(|problem| {
+        if name == "edge.personalize" {
+            parts.metrics.page_refused();
+        }
+        Answer { response: respond::problem(&problem, id), cache: None }
+    });
+    let status = answer.response.status().as_u16();
+    span.set("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.fail("http");
+    }
+    parts.metrics.request(answer.cache, status, span.elapsed(), &span);
+    answer.response
+}
+
+async fn route(
+    parts: &Arc<Parts>,
+    span: &Span,
+    request: Request<Incoming>,
+    id: RequestId,
+    now: i64,
+) -> Result<Answer, Problem> {
+    match (request.uri().path(), request.method()) {
+        ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, id, now).await,
+        ("/v1/feedback", &Method::POST) => feedback(parts, span, request, id, now).await,
+        ("/v1/explain", &Method::GET) => explain(parts, span, &request, id).await,
+        ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
+        ("/v1/feedback", _) => Err(not_allowed("POST")),
+        ("/v1/explain", _) => Err(not_allowed("GET")),
+        _ => Err(ProblemKind::UnknownRoute.into()),
+    }
+}
+
+pub(crate) fn not_allowed(allow: &'static str) -> Problem {
+    Problem { allow: Some(allow), ..ProblemKind::MethodNotAllowed.into() }
+}
+
+async fn personalize(
+    parts: &Arc<Parts>,
+    span: &Span,
+    request: Request<Incoming>,
+    id: RequestId,
+    now: i64,
+) -> Result<Answer, Problem> {
+    let min_version = min_version(request.headers())?;
+    let body = if request.method() == Method::GET {
+        Personalize::from_query(request.uri().query().unwrap_or_default())?
+    } else {
+        Personalize::from_body(&read_json(request, parts.config.limits.receive.get()).await?)?
+    };
+    let asked = PageRequest::new(parts, &body, id, now, min_version);
+    drop(body);
+    let page = page::personalize(parts, span, &asked).await;
+
+    let elapsed = span.elapsed();
+    let hit = page.cache == CacheStatus::Hit;
+    span.set("cache_hit", hit);
+    span.set("tier", page.tier.as_str());
+    span.set("level", i64::from(page.level.code()));
+    if let Some(reason) = page.reason {
+        span.set("level_reason", reason.as_str());
+    }
+    let explored = page.decided.slots.iter().filter(|s| s.exploration).count();
+    parts.metrics.page(page.tier, page.level, explored, page.decided.items.len(), elapsed);
+    let line = PersonalizationComplete {
+        latency: elapsed,
+        candidates_retrieved: u64::from(page.decided.eligible),
+        candidates_ranked: u64::from(page.decided.eligible),
+        tier: page.tier,
+        cache_hit: hit,
+        level: page.level,
+        context: asked.context,
+        user: asked.uid.map(|uid| parts.telemetry.user_hash(&uid, now)),
+    };
+    parts.telemetry.log(&line, Some(span));
+    Ok(Answer { response: respond::page(&page, id, elapsed), cache: Some(page.cache) })
+}
+
+async fn feedback(
+    parts: &Arc<Parts>,
+    span: &Span,
+    request: Request<Incoming>,
+    id: RequestId,
+    now: i64,
+) -> Result<Answer, Problem> {
+    let body = read_json(request, parts.config.limits.receive.get()).await?;
+    let receipt = events::feedback(parts, span, &body, now).await?;
+    let document = serde_json::to_vec(&receipt).unwrap_or_default();
+    let mut response = respond::json(StatusCode::ACCEPTED, document, id);
+    if let Ok(version) = http::HeaderValue::from_str(&receipt.version.to_string()) {
+        response.headers_mut().insert(VERSION_HEADER, version);
+    }
+    Ok(Answer { response, cache: None })
+}
+
+async fn explain(
+    parts: &Arc<Parts>,
+    span: &Span,
+    request: &Request<Incoming>,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    let question = explanation::Question::from_query(request.uri().query().unwrap_or_default())?;
+    let pieces = explanation::ask(parts, span, &question).await?;
+    let wants_stream = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    let response = if wants_stream {
+        respond::event_stream(pieces, id)
+    } else {
+        let explanation = explanation::collect(pieces).await?;
+        respond::json(StatusCode::OK, serde_json::to_vec(&explanation).unwrap_or_default(), id)
+    };
+    Ok(Answer { response, cache: None })
+}
+
+/// The newest version the visitor's session has seen, from `x-attune-version`.
+fn min_version(headers: &HeaderMap) -> Result<u64, Problem> {
+    match headers.get(VERSION_HEADER) {
+        None => Ok(0),
+        Some(value) => value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Problem::malformed("the header x-attune-version must be a whole number")),
+    }
+}
+
+/// A JSON body of at most [`MAX_BODY`] bytes that arrives in time.
+pub(crate) async fn read_json(request: Request<Incoming>, limit: Duration) -> Result<bytes::Bytes, Problem> {
+    let media_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let is_json = media_type.is_none_or(|text| {
+        let essence = text.split(|&b| b == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    });
+    if !is_json {
+        return Err(ProblemKind::UnsupportedMediaType.into());
+    }
+    let body = request.into_body();
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(ProblemKind::BodyTooLarge.into());
+    }
+    let limited = http_body_util::Limited::new(body, MAX_BODY);
+    match tokio::time::timeout(limit, limited.collect()).await {
+        Err(_) => Err(Problem::malformed("the body did not arrive in time")),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(ProblemKind::BodyTooLarge.into()),
+        Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
+    }
+}

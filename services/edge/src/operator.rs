@@ -1,0 +1,157 @@
+//! The operators' doors, on the admin address: items, visitors' attributes, erasure.
+
+use crate::http::{not_allowed, read_json};
+use crate::problem::{FieldError, Problem, ProblemKind};
+use crate::request::{format_time, id_detail, item_body, user_body};
+use crate::{Edge, Parts};
+use attune_domain::Id;
+use attune_proto::{convert, origin::v1 as origin};
+use attune_rpc::{Code, Deadline, Scope};
+use attune_telemetry::{Kind, Span};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Answers what the admin port does not know itself.
+#[derive(Clone)]
+pub struct Operator {
+    parts: Arc<Parts>,
+}
+
+#[derive(Serialize)]
+struct Receipt {
+    stores: Vec<ReceiptStore>,
+    kept_aggregate: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ReceiptStore {
+    store: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl Operator {
+    pub fn new(edge: &Edge) -> Self {
+        Self { parts: Arc::clone(&edge.parts) }
+    }
+
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = self.parts.telemetry.new_id();
+        let span = self.parts.telemetry.root("edge.operator", Kind::Server, None, id).guard();
+        let (status, media_type, body, retry_after) = match self.route(&span, request).await {
+            Ok(document) => (StatusCode::OK, "application/json", document.to_string().into_bytes(), None),
+            Err(problem) => {
+                let status = StatusCode::from_u16(problem.kind.status());
+                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, "application/problem+json", problem.body(id), problem.retry_after())
+            }
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    async fn route(&self, span: &Span, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {
+        let path = request.uri().path().to_owned();
+        let scope = Scope::new(span.clone(), Deadline::after(DEADLINE));
+        if let Some(raw) = path.strip_prefix("/v1/items/") {
+            let id = path_id(raw)?;
+            return match *request.method() {
+                Method::PUT => self.put_item(&scope, id, request).await,
+                Method::DELETE => self.delete_item(&scope, &id).await,
+                _ => Err(not_allowed("PUT, DELETE")),
+            };
+        }
+        if let Some(raw) = path.strip_prefix("/v1/users/") {
+            let id = path_id(raw)?;
+            return match *request.method() {
+                Method::PUT => self.put_user(&scope, &id, request).await,
+                Method::DELETE => self.erase_user(&scope, &id).await,
+                _ => Err(not_allowed("PUT, DELETE")),
+            };
+        }
+        Err(ProblemKind::UnknownRoute.into())
+    }
+
+    async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Problem> {
+        read_json(request, self.parts.config.limits.receive.get()).await
+    }
+
+    async fn put_item(&self, scope: &Scope, id: Id, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {
+        let item = item_body(id, &self.body(request).await?)?;
+        let message = origin::PutItemRequest { item: Some((&item).into()) };
+        let answer = self.parts.origin.clone().put_item(attune_rpc::request(message, scope, DEADLINE)).await;
+        let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        Ok(serde_json::json!({ "item_id": item.id.as_str(), "offset": offset }))
+    }
+
+    async fn delete_item(&self, scope: &Scope, id: &Id) -> Result<serde_json::Value, Problem> {
+        let message = origin::DeleteItemRequest { item_id: id.as_str().to_owned() };
+        let answer = self.parts.origin.clone().delete_item(attune_rpc::request(message, scope, DEADLINE)).await;
+        let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        Ok(serde_json::json!({ "item_id": id.as_str(), "available": false, "offset": offset }))
+    }
+
+    async fn put_user(&self, scope: &Scope, id: &Id, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {
+        let attributes = user_body(&self.body(request).await?)?;
+        let uid = self.parts.subject_key.uid(id.as_str());
+        let message = origin::PutUserRequest {
+            uid: Bytes::copy_from_slice(&uid.0),
+            attributes: convert::user_attributes_to_wire(&attributes),
+        };
+        let answer = self.parts.origin.clone().put_user(attune_rpc::request(message, scope, DEADLINE)).await;
+        let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        Ok(serde_json::json!({ "attributes": attributes.0.len(), "offset": offset }))
+    }
+
+    async fn erase_user(&self, scope: &Scope, id: &Id) -> Result<serde_json::Value, Problem> {
+        let uid = self.parts.subject_key.uid(id.as_str());
+        let message = origin::EraseUserRequest { uid: Bytes::copy_from_slice(&uid.0) };
+        let answer = self.parts.origin.clone().erase_user(attune_rpc::request(message, scope, DEADLINE)).await;
+        let answer = answer.map_err(|status| refusal(&status))?.into_inner();
+        self.parts.users.forget(&uid);
+        let receipt = Receipt {
+            stores: answer
+                .stores
+                .into_iter()
+                .map(|s| ReceiptStore {
+                    store: s.store,
+                    erased_at: s.erased_at.and_then(format_time),
+                    expires_at: s.expires_at.and_then(format_time),
+                })
+                .collect(),
+            kept_aggregate: answer.kept_aggregate,
+        };
+        Ok(serde_json::to_value(receipt).unwrap_or_default())
+    }
+}
+
+/// The id at the end of the path, decoded and checked.
+fn path_id(raw: &str) -> Result<Id, Problem> {
+    let decoded = percent_encoding::percent_decode_str(raw).decode_utf8();
+    let Ok(text) = decoded else { return Err(Problem::malformed("the path is not UTF-8")) };
+    Id::new(&text).map_err(|error| {
+        let field = FieldError { pointer: None, parameter: Some("id".to_owned()), detail: id_detail(error).to_owned() };
+        Problem::fields(vec![field])
+    })
+}
+
+fn refusal(status: &tonic::Status) -> Problem {
+    match Code::of(status) {
+        Code::NotFound => ProblemKind::UnknownItem.into(),
+        _ => ProblemKind::Unavailable.into(),
+    }
+}

@@ -1,0 +1,64 @@
+//! The one writer of the item-updates log: numbers items, writes, and applies what it wrote.
+
+use crate::OriginError;
+use attune_domain::{Item, ItemIx, ItemUpdate};
+use attune_proto::state::v1 as wire;
+use attune_serving::SharedServing;
+use attune_storage::{EventLog, Record, Topic};
+use bytes::Bytes;
+use prost::Message as _;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Serialises item updates, so that a number is given once.
+pub struct CatalogueWriter {
+    log: Arc<dyn EventLog>,
+    serving: SharedServing,
+    writing: Mutex<()>,
+}
+
+impl CatalogueWriter {
+    pub fn new(log: Arc<dyn EventLog>, serving: SharedServing) -> Self {
+        Self { log, serving, writing: Mutex::new(()) }
+    }
+
+    /// Durable and applied here when it returns: the offset, and the item's number.
+    pub async fn put(&self, item: Item, traceparent: String) -> Result<(u64, ItemIx), OriginError> {
+        let _one_at_a_time = self.writing.lock().await;
+        let catalogue = Arc::clone(&self.serving.load().catalogue);
+        let ix = catalogue.find(item.id.as_str()).unwrap_or(ItemIx(catalogue.len() as u32));
+        let update = ItemUpdate { ix, item };
+        let offset = append(&*self.log, std::slice::from_ref(&update), traceparent).await?;
+        let next = self.serving.load().with_updates(vec![(offset, update)]);
+        // A gap cannot be: this is the only writer, and it applies every record it writes.
+        if let Ok(next) = next {
+            self.serving.store(Arc::new(next));
+        }
+        Ok((offset, ix))
+    }
+
+    /// Takes an item out of every answer. Its number and history stay.
+    pub async fn withdraw(&self, id: &str, traceparent: String) -> Result<(u64, ItemIx), OriginError> {
+        let catalogue = Arc::clone(&self.serving.load().catalogue);
+        let ix = catalogue.find(id).ok_or(OriginError::UnknownItem)?;
+        let item = catalogue.get(ix).cloned().ok_or(OriginError::UnknownItem)?;
+        self.put(Item { available: false, ..item }, traceparent).await
+    }
+}
+
+/// Writes updates to the log in one step and gives the offset of the first.
+pub async fn append(log: &dyn EventLog, updates: &[ItemUpdate], traceparent: String) -> Result<u64, OriginError> {
+    let records = updates
+        .iter()
+        .map(|update| {
+            let record = Record {
+                key: Bytes::copy_from_slice(update.item.id.as_str().as_bytes()),
+                value: Bytes::from(wire::ItemUpdate::from(update).encode_to_vec()),
+                traceparent: traceparent.clone(),
+            };
+            (record, None)
+        })
+        .collect();
+    let appended = log.append(Topic::ItemUpdates, records).await?;
+    Ok(appended.first().map_or(0, |a| a.offset()))
+}

@@ -1,0 +1,46 @@
+//! Erasure: a fence on the log that every consumer obeys for ever, and a receipt of what was removed where.
+
+use crate::{OriginError, Parts};
+use attune_domain::Uid;
+use attune_proto::{origin::v1 as origin, state::v1 as wire};
+use attune_rpc::Scope;
+use attune_storage::{Record, Topic, USER_CONSUMER};
+use bytes::Bytes;
+use prost::Message as _;
+use std::time::Duration;
+
+const FENCE_WAIT: Duration = Duration::from_secs(5);
+
+pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<origin::EraseUserResponse, OriginError> {
+    let at = (parts.clock)();
+    let message = wire::UserRecord {
+        uid: Bytes::copy_from_slice(&uid.0),
+        record: Some(wire::user_record::Record::Erased(wire::Erased { at })),
+    };
+    let fence = Record {
+        key: Bytes::copy_from_slice(&uid.0),
+        value: Bytes::from(message.encode_to_vec()),
+        traceparent: scope.span.traceparent().to_string(),
+    };
+    let appended = parts.event_log.append(Topic::UserEvents, vec![(fence, None)]).await?;
+    let offset = appended.first().map_or(0, |a| a.offset());
+
+    parts.event_log.erase_key(&uid.0, offset).await?;
+    parts.decisions.log().erase_user(uid).await?;
+    parts.decisions.forget_recent();
+    parts.views.forget(&uid);
+    parts.watchers.erased(uid);
+    let applied = parts.features.wait_applied(USER_CONSUMER, offset + 1, FENCE_WAIT).await.unwrap_or(0);
+    let done = (parts.clock)();
+
+    let erased = |store: &str| origin::ErasedStore { store: store.to_owned(), erased_at: Some(done), expires_at: None };
+    let mut stores = vec![erased("event_log"), erased("decision_log"), erased("edge_state")];
+    // Not yet applied: the fence is durable, and the store obeys it before anything later of this visitor.
+    stores.push(origin::ErasedStore {
+        erased_at: (applied > offset).then_some(done),
+        ..erased("feature_store")
+    });
+    parts.metrics.user_erased();
+    let kept = ["item posteriors (counts without visitors)", "metrics", "model weights, until the next training"];
+    Ok(origin::EraseUserResponse { stores, kept_aggregate: kept.map(str::to_owned).to_vec() })
+}

@@ -1,0 +1,43 @@
+//! Why the origin could not do what it was asked.
+
+use attune_proto::convert::WireError;
+use attune_rpc::Code;
+use attune_storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    #[error(transparent)]
+    Invalid(#[from] WireError),
+    #[error("the decision log does not hold this request id")]
+    UnknownDecision,
+    #[error("the visitor of this decision was erased")]
+    Erased,
+    #[error("the item is not in that decision")]
+    NotInDecision,
+    #[error("the catalogue does not hold this item")]
+    UnknownItem,
+    #[error("store")]
+    Storage(#[from] StorageError),
+    #[error("register metrics")]
+    Metrics(String),
+    #[error("{service} is unavailable")]
+    Dependency { service: &'static str },
+}
+
+impl OriginError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::UnknownDecision | Self::Erased | Self::NotInDecision | Self::UnknownItem => Code::NotFound,
+            Self::Storage(e) if e.is_retryable() => Code::Unavailable,
+            Self::Storage(_) | Self::Metrics(_) => Code::Internal,
+            Self::Dependency { .. } => Code::Unavailable,
+        }
+    }
+}
+
+impl From<OriginError> for tonic::Status {
+    fn from(error: OriginError) -> Self {
+        error.code().status(error.to_string())
+    }
+}

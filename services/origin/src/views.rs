@@ -1,0 +1,168 @@
+//! Visitors as the origin sees them: state from the feature store, and the view an edge keeps.
+
+use crate::level::Ladder;
+use crate::page::{self, PageRequest};
+use crate::{OriginError, Parts};
+use attune_decision::ScoredItems;
+use attune_domain::{Context, Level, LevelReason, LoggedEvent, RequestId, StateVersion, Uid, UnixMillis, UserState};
+use attune_model::UserInput;
+use attune_proto::state::v1 as wire;
+use attune_rpc::Scope;
+use attune_serving::Serving;
+use attune_storage::{StorageError, USER_CONSUMER};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The last state seen of each visitor, for the time the feature store is away.
+pub(crate) struct Snapshots(moka::sync::Cache<Uid, Arc<UserState>>);
+
+impl Snapshots {
+    pub(crate) fn new(capacity: u64) -> Self {
+        let policy = moka::policy::EvictionPolicy::lru();
+        Self(moka::sync::Cache::builder().max_capacity(capacity).eviction_policy(policy).build())
+    }
+
+    pub(crate) fn forget(&self, uid: &Uid) {
+        self.0.invalidate(uid);
+    }
+}
+
+/// A visitor's state from the store, at least as new as `min_offset` where that comes in time.
+pub(crate) async fn load(
+    parts: &Parts,
+    uid: Uid,
+    min_offset: u64,
+    max: Duration,
+) -> Result<Arc<UserState>, StorageError> {
+    let read = async {
+        if min_offset > 0 {
+            // Waiting leaves room for the read itself.
+            parts.features.wait_applied(USER_CONSUMER, min_offset, max / 2).await?;
+        }
+        parts.features.load_users(&[uid]).await
+    };
+    let mut states = tokio::time::timeout(max, read).await.map_err(|_| StorageError::Unavailable)??;
+    let state = Arc::new(states.pop().unwrap_or_default());
+    parts.views.0.insert(uid, Arc::clone(&state));
+    Ok(state)
+}
+
+/// Applies events that the edge knows to be durable and the state may lack.
+fn overlay(state: &mut Arc<UserState>, pending: &[(u64, LoggedEvent)]) {
+    for (next_offset, event) in pending {
+        let version = StateVersion { epoch: 0, next_offset: *next_offset };
+        if version > state.version {
+            Arc::make_mut(state).apply(version, event);
+        }
+    }
+}
+
+/// The `context.build` stage. Also says whether the state is the store's own rather than a substitute.
+pub(crate) async fn build_context(
+    parts: &Parts,
+    scope: &Scope,
+    serving: &Serving,
+    request: &PageRequest,
+    ladder: &mut Ladder,
+) -> (Arc<UserState>, bool) {
+    let span = scope.span.child("context.build");
+    let loaded = load(parts, request.uid, request.min_offset, parts.config.deadlines.context.get()).await;
+    let known = loaded.is_ok();
+    let mut state = match loaded {
+        Ok(state) => state,
+        Err(_) => {
+            let snapshot = parts.views.0.get(&request.uid);
+            let level = if snapshot.is_some() || !request.pending.is_empty() {
+                Level::Stale
+            } else {
+                Level::CohortFavourites
+            };
+            ladder.fall(level, LevelReason::StateUnavailable);
+            snapshot.unwrap_or_default()
+        }
+    };
+    overlay(&mut state, &request.pending);
+    if known && state.version.next_offset < request.min_offset {
+        ladder.fall(Level::Stale, LevelReason::StateBehind);
+    }
+    let input = UserInput {
+        window: &state.window,
+        attributes: &state.attributes,
+        context: request.context,
+        now: request.now,
+    };
+    let presence = serving.bundle.feature_presence(&input);
+    parts.metrics.features_read(&presence);
+    span.set("feature_count", presence.len() as i64);
+    span.end();
+    (state, known)
+}
+
+/// A visitor's state and own list, as an edge keeps them. The list is empty where a service it needs is away.
+pub(crate) async fn build(
+    parts: &Parts,
+    scope: &Scope,
+    uid: Uid,
+    min_offset: u64,
+    now: UnixMillis,
+) -> Result<wire::UserView, OriginError> {
+    let serving = parts.serving.load_full();
+    let state = load(parts, uid, min_offset, parts.config.deadlines.context.get()).await?;
+    let own = if state.window.is_empty() {
+        ScoredItems::default()
+    } else {
+        own_list(parts, scope, &serving, uid, &state, now).await
+    };
+    Ok(to_wire(&serving, &state, &own))
+}
+
+async fn own_list(
+    parts: &Parts,
+    scope: &Scope,
+    serving: &Serving,
+    uid: Uid,
+    state: &UserState,
+    now: UnixMillis,
+) -> ScoredItems {
+    let request = PageRequest {
+        uid,
+        context: Context::DEFAULT,
+        limit: 0,
+        item: None,
+        query: String::new(),
+        request_id: RequestId::default(),
+        now,
+        seed: 0,
+        holdout: false,
+        pending: Vec::new(),
+        min_offset: 0,
+    };
+    let input =
+        UserInput { window: &state.window, attributes: &state.attributes, context: request.context, now };
+    let user_vector = serving.bundle.user_vector(&serving.items, &input);
+    let cluster = serving.bundle.cohorts().assign(&user_vector);
+    let mut ladder = Ladder::TOP;
+    let retrieved = page::retrieve(parts, scope, serving, &request, state, &user_vector, cluster, &mut ladder).await;
+    let inputs = page::MissInputs {
+        serving,
+        state,
+        sources: &retrieved.sources,
+        item: None,
+        candidates: parts.config.candidates,
+    };
+    let (items, reasons) = page::miss_candidates(&inputs);
+    let Some(scores) = page::rank(parts, scope, serving, &request, state, &items).await else {
+        return ScoredItems::default();
+    };
+    let dots = page::dots(serving, &user_vector, &items);
+    page::own_list(serving, parts.config.own_items, &items, &scores, &dots, &reasons)
+}
+
+pub(crate) fn to_wire(serving: &Serving, state: &UserState, own: &ScoredItems) -> wire::UserView {
+    wire::UserView {
+        state: Some(state.into()),
+        own: Some(own.into()),
+        own_version: Some(state.version.into()),
+        model_version: serving.bundle.version().to_string(),
+    }
+}
