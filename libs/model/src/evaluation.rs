@@ -1,0 +1,1 @@
+//! Offline evaluation, with its protocol.
