@@ -9,9 +9,6 @@ pub enum RankingError {
     /// The caller pins another model.
     #[error("model_version: this service has {serving}")]
     OtherModel { serving: String },
-    /// The caller has read more of the catalogue than this process.
-    #[error("items: {item} is not in the catalogue yet")]
-    Behind { item: u32 },
     #[error("too many calls are waiting")]
     Overloaded,
     #[error("deadline passed before the scores were there")]
@@ -25,7 +22,6 @@ impl RankingError {
         match self {
             Self::InvalidField { .. } => Code::Invalid,
             Self::OtherModel { .. } => Code::Precondition,
-            Self::Behind { .. } => Code::Unavailable,
             Self::Overloaded => Code::Overloaded,
             Self::Late => Code::Late,
             Self::Panicked => Code::Internal,

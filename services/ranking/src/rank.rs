@@ -49,7 +49,8 @@ impl Ranker {
         }
     }
 
-    /// Scores parallel to `items`. `model` is the caller's pin, empty for any.
+    /// Scores parallel to `items`. `model` is the caller's pin, empty for any. An item that the caller knows and this
+    /// process does not know yet scores 0.
     pub async fn rank(
         &self,
         scope: &Scope,
@@ -82,6 +83,10 @@ impl Ranker {
         item: ItemIx,
     ) -> Result<(Vec<Contribution>, f32), RankingError> {
         let serving = self.pin(model, &[item])?;
+        if item.index() >= serving.items.len() {
+            let problem = "is not in the catalogue";
+            return Err(RankingError::InvalidField { field: "item", problem });
+        }
         telemetry::describe(&scope.span, serving.bundle.version(), 1);
         let metrics = self.metrics.clone();
         let work = move || {
@@ -106,12 +111,10 @@ impl Ranker {
             let problem = "holds more than the configured maximum";
             return Err(RankingError::InvalidField { field: "items", problem });
         }
-        match items.iter().find(|item| item.index() >= serving.items.len()) {
-            Some(item) if !item.is_known() => {
-                Err(RankingError::InvalidField { field: "items", problem: "holds a number that stands for no item" })
-            }
-            Some(item) => Err(RankingError::Behind { item: item.0 }),
-            None => Ok(serving),
+        if items.iter().any(|item| !item.is_known()) {
+            let problem = "holds a number that stands for no item";
+            return Err(RankingError::InvalidField { field: "items", problem });
         }
+        Ok(serving)
     }
 }
