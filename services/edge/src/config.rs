@@ -1,15 +1,20 @@
 //! Settings of the edge; `config.toml` explains each.
 
-use attune_config::HumanDuration;
+use attune_config::{HumanDuration, Problems};
 use attune_decision::Policy;
+use attune_runtime::ProcessConfig;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeConfig {
+    pub process: ProcessConfig,
+    pub bundle: PathBuf,
+    pub subject_key: PathBuf,
+    pub origin: String,
     pub listen: SocketAddr,
-    pub admin: SocketAddr,
     pub pop: String,
     pub origin_deadline: HumanDuration,
     pub feedback_deadline: HumanDuration,
@@ -81,32 +86,28 @@ pub struct RecordsConfig {
 
 impl EdgeConfig {
     /// What a type cannot say.
-    pub fn validate(&self) -> Result<(), String> {
-        let share = |name: &str, value: f64| {
-            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{name} must be from 0 to 1")) }
-        };
-        share("experiment.holdout", self.experiment.holdout)?;
-        share("policy.uniform", self.policy.uniform.into())?;
-        share("policy.exploration_min", self.policy.exploration_min.into())?;
-        share("policy.exploration_max", self.policy.exploration_max.into())?;
-        share("policy.category_share", self.policy.category_share.into())?;
-        share("policy.category_decay", self.policy.category_decay.into())?;
-        if self.policy.exploration_min > self.policy.exploration_max {
-            return Err("policy.exploration_min must not be above policy.exploration_max".to_owned());
+    pub fn check(&self, problems: &mut Problems) {
+        let policy = &self.policy;
+        for (name, value) in [
+            ("experiment.holdout", self.experiment.holdout),
+            ("policy.uniform", policy.uniform.into()),
+            ("policy.exploration_min", policy.exploration_min.into()),
+            ("policy.exploration_max", policy.exploration_max.into()),
+            ("policy.category_share", policy.category_share.into()),
+            ("policy.category_decay", policy.category_decay.into()),
+        ] {
+            problems.check((0.0..=1.0).contains(&value), name, "must be from 0 to 1");
         }
-        if self.policy.prior_strength.is_nan() || self.policy.prior_strength <= 0.0 {
-            return Err("policy.prior_strength must be above 0".to_owned());
-        }
+        let ordered = policy.exploration_min <= policy.exploration_max;
+        problems.check(ordered, "policy.exploration_min", "must not be above policy.exploration_max");
+        problems.check(policy.prior_strength > 0.0, "policy.prior_strength", "must be above 0");
         for (name, value) in [
             ("limits.connections", self.limits.connections),
             ("limits.origin_calls", self.limits.origin_calls),
             ("records.queue", self.records.queue),
             ("records.batch", self.records.batch),
         ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1"));
-            }
+            problems.check(value > 0, name, "must be at least 1");
         }
-        Ok(())
     }
 }

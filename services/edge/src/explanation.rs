@@ -89,7 +89,7 @@ pub(crate) async fn ask(parts: &Parts, span: &Span, question: &Question) -> Resu
     };
     match parts.origin.clone().explain(attune_rpc::request(message, &scope, max)).await {
         Ok(stream) => Ok(stream.into_inner()),
-        Err(status) if Code::of(&status) == Code::NotFound => Err(ProblemKind::UnknownDecision.into()),
+        Err(status) if matches!(Code::of(&status), Code::NotFound | Code::Erased) => Err(ProblemKind::UnknownDecision.into()),
         Err(_) => Err(ProblemKind::Unavailable.into()),
     }
 }

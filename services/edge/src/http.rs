@@ -106,9 +106,10 @@ async fn personalize(
     let explored = page.decided.slots.iter().filter(|s| s.exploration).count();
     parts.metrics.page(page.tier, page.level, explored, page.decided.items.len(), elapsed);
     let line = PersonalizationComplete {
+        request_id: id,
         latency: elapsed,
-        candidates_retrieved: u64::from(page.decided.eligible),
-        candidates_ranked: u64::from(page.decided.eligible),
+        candidates_retrieved: page.decided.eligible,
+        candidates_ranked: page.decided.eligible,
         tier: page.tier,
         cache_hit: hit,
         level: page.level,

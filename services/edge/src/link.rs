@@ -75,7 +75,7 @@ async fn follow_once(parts: &Parts) {
     if tell.send(first).await.is_err() {
         return;
     }
-    let request = attune_rpc::streaming_request(ReceiverStream::new(told), &Scope::detached());
+    let request = attune_rpc::request(ReceiverStream::new(told), &Scope::detached(), Duration::MAX);
     let open = parts.origin.clone().watch(request);
     let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, open).await else { return };
     let mut stream = stream.into_inner();

@@ -342,7 +342,7 @@ async fn ask_origin(
     let scope = Scope::new(span.clone(), Deadline::after(max));
     let answer = match parts.origin.clone().personalize(attune_rpc::request(message, &scope, max)).await {
         Ok(answer) => answer.into_inner(),
-        Err(status) if Code::of(&status) == Code::DeadlineExceeded => return Err(LevelReason::OriginTimeout),
+        Err(status) if Code::of(&status) == Code::Late => return Err(LevelReason::OriginTimeout),
         Err(_) => return Err(LevelReason::OriginUnavailable),
     };
     take_in(parts, serving, request, &answer);

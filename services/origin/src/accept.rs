@@ -33,7 +33,7 @@ pub(crate) async fn accept(
             _ => false,
         };
     }
-    let traceparent = scope.span.traceparent().to_string();
+    let traceparent = scope.span.traceparent().to_text();
     let records = events.iter().map(|event| (record(event, &traceparent), Some(dedup_key(event)))).collect();
     let appended = parts.event_log.append(Topic::UserEvents, records).await?;
     for outcome in &appended {

@@ -1,14 +1,17 @@
 //! Settings of the origin; `config.toml` explains each.
 
-use attune_config::HumanDuration;
+use attune_config::{HumanDuration, Problems};
+use attune_runtime::ProcessConfig;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OriginConfig {
-    pub listen: SocketAddr,
-    pub admin: SocketAddr,
+    pub process: ProcessConfig,
+    pub state: PathBuf,
+    pub bundle: PathBuf,
+    pub peers: Peers,
     pub candidates: usize,
     pub own_items: usize,
     pub cohort_items: usize,
@@ -18,6 +21,17 @@ pub struct OriginConfig {
     pub deadlines: Deadlines,
     pub decisions: DecisionsConfig,
     pub watch: WatchConfig,
+}
+
+/// Where the other services answer: `http://host:port` or `unix:/path`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    pub retrieval: String,
+    pub ranking: String,
+    pub bandit: String,
+    pub llm: String,
+    pub embedder: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -50,13 +64,11 @@ pub struct WatchConfig {
 
 impl OriginConfig {
     /// What a type cannot say.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn check(&self, problems: &mut Problems) {
         for (name, value) in
             [("candidates", self.candidates), ("own_items", self.own_items), ("cohort_items", self.cohort_items)]
         {
-            if !(1..=5_000).contains(&value) {
-                return Err(format!("{name} must be from 1 to 5000"));
-            }
+            problems.check((1..=5_000).contains(&value), name, "must be from 1 to 5000");
         }
         for (name, value) in [
             ("decisions.queue", self.decisions.queue),
@@ -64,10 +76,7 @@ impl OriginConfig {
             ("watch.queue", self.watch.queue),
             ("watch.rebuilds", self.watch.rebuilds),
         ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1"));
-            }
+            problems.check(value > 0, name, "must be at least 1");
         }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use crate::{OriginError, Parts};
 use attune_domain::Uid;
 use attune_proto::{origin::v1 as origin, state::v1 as wire};
 use attune_rpc::Scope;
-use attune_storage::{Record, Topic, USER_CONSUMER};
+use attune_storage::{Record, Topic, USER_EVENTS_CONSUMER};
 use bytes::Bytes;
 use prost::Message as _;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let fence = Record {
         key: Bytes::copy_from_slice(&uid.0),
         value: Bytes::from(message.encode_to_vec()),
-        traceparent: scope.span.traceparent().to_string(),
+        traceparent: scope.span.traceparent().to_text(),
     };
     let appended = parts.event_log.append(Topic::UserEvents, vec![(fence, None)]).await?;
     let offset = appended.first().map_or(0, |a| a.offset());
@@ -30,7 +30,7 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     parts.decisions.forget_recent();
     parts.views.forget(&uid);
     parts.watchers.erased(uid);
-    let applied = parts.features.wait_applied(USER_CONSUMER, offset + 1, FENCE_WAIT).await.unwrap_or(0);
+    let applied = parts.features.wait_applied(USER_EVENTS_CONSUMER, offset + 1, FENCE_WAIT).await.unwrap_or(0);
     let done = (parts.clock)();
 
     let erased = |store: &str| origin::ErasedStore { store: store.to_owned(), erased_at: Some(done), expires_at: None };

@@ -1,7 +1,7 @@
 //! Why the origin could not do what it was asked.
 
 use attune_proto::convert::WireError;
-use attune_rpc::Code;
+use attune_rpc::{Code, Error};
 use attune_storage::StorageError;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,9 @@ pub enum OriginError {
 impl OriginError {
     pub fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => Code::InvalidArgument,
-            Self::UnknownDecision | Self::Erased | Self::NotInDecision | Self::UnknownItem => Code::NotFound,
+            Self::Invalid(_) => Code::Invalid,
+            Self::Erased => Code::Erased,
+            Self::UnknownDecision | Self::NotInDecision | Self::UnknownItem => Code::NotFound,
             Self::Storage(e) if e.is_retryable() => Code::Unavailable,
             Self::Storage(_) | Self::Metrics(_) => Code::Internal,
             Self::Dependency { .. } => Code::Unavailable,
@@ -38,6 +39,6 @@ impl OriginError {
 
 impl From<OriginError> for tonic::Status {
     fn from(error: OriginError) -> Self {
-        error.code().status(error.to_string())
+        Error::new(error.code(), error.to_string()).into()
     }
 }

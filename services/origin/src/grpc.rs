@@ -160,7 +160,7 @@ impl OriginService for OriginGrpc {
     }
 
     async fn put_item(&self, request: Request<wire::PutItemRequest>) -> Answer<wire::PutItemResponse> {
-        let traceparent = Scope::of(&request).span.traceparent().to_string();
+        let traceparent = Scope::of(&request).span.traceparent().to_text();
         let message = request.into_inner();
         let item = convert::item(message.item.as_ref().ok_or(WireError::new("item", "is missing"))?)?;
         let (offset, ix) = self.parts.catalogue.put(item, traceparent).await?;
@@ -168,13 +168,13 @@ impl OriginService for OriginGrpc {
     }
 
     async fn delete_item(&self, request: Request<wire::DeleteItemRequest>) -> Answer<wire::DeleteItemResponse> {
-        let traceparent = Scope::of(&request).span.traceparent().to_string();
+        let traceparent = Scope::of(&request).span.traceparent().to_text();
         let (offset, _) = self.parts.catalogue.withdraw(&request.into_inner().item_id, traceparent).await?;
         Ok(Response::new(wire::DeleteItemResponse { offset }))
     }
 
     async fn put_user(&self, request: Request<wire::PutUserRequest>) -> Answer<wire::PutUserResponse> {
-        let traceparent = Scope::of(&request).span.traceparent().to_string();
+        let traceparent = Scope::of(&request).span.traceparent().to_text();
         let message = request.into_inner();
         convert::uid(&message.uid)?;
         let key = message.uid.clone();

@@ -3,9 +3,10 @@
 use crate::{Parts, views};
 use attune_domain::{StateVersion, Uid};
 use attune_proto::state::v1 as wire;
-use attune_rpc::Scope;
+use attune_rpc::{Deadline, Scope};
 use attune_runtime::Shutdown;
 use attune_storage::{Record, Topic};
+use attune_telemetry::Kind;
 use prost::Message as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,7 +71,9 @@ pub(crate) async fn run(parts: Arc<Parts>, shutdown: Shutdown) {
             last_built.insert(uid, now);
             let parts = Arc::clone(&parts);
             rebuilding.spawn(async move {
-                let scope = Scope::background(&parts.telemetry, "api.push_view", VIEW_DEADLINE);
+                let id = parts.telemetry.new_id();
+                let span = parts.telemetry.root("api.push_view", Kind::Internal, None, id).guard();
+                let scope = Scope::new(span.clone(), Deadline::after(VIEW_DEADLINE));
                 match views::build(&parts, &scope, uid, version.next_offset, (parts.clock)()).await {
                     Ok(view) => parts.watchers.view_rebuilt(uid, view),
                     Err(_) => parts.metrics.background_failed("push_view"),

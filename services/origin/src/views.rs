@@ -9,7 +9,7 @@ use attune_model::UserInput;
 use attune_proto::state::v1 as wire;
 use attune_rpc::Scope;
 use attune_serving::Serving;
-use attune_storage::{StorageError, USER_CONSUMER};
+use attune_storage::{StorageError, USER_EVENTS_CONSUMER};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(crate) async fn load(
     let read = async {
         if min_offset > 0 {
             // Waiting leaves room for the read itself.
-            parts.features.wait_applied(USER_CONSUMER, min_offset, max / 2).await?;
+            parts.features.wait_applied(USER_EVENTS_CONSUMER, min_offset, max / 2).await?;
         }
         parts.features.load_users(&[uid]).await
     };
