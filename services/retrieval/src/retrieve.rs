@@ -161,7 +161,7 @@ impl Retriever {
         }
         let deadline = deadline.child(self.deadlines.of(kind));
         let found = match source.work() {
-            Work::Light if deadline.passed() => Err(SourceError::Late),
+            _ if deadline.passed() => Err(SourceError::Late),
             Work::Light => find(&**source, shared, deadline),
             Work::Heavy => {
                 let working = self.on_thread(Arc::clone(source), Arc::clone(shared), scope, deadline);
