@@ -24,6 +24,8 @@ pub struct Serving {
     pub catalogue: Arc<Catalogue>,
     /// By item number, so that a filter is one load.
     pub available: Arc<[bool]>,
+    /// Primary category by item number; `u16::MAX` for none.
+    pub categories: Arc<[u16]>,
 }
 
 /// The bundle was trained on another catalogue than the one in the log.
@@ -31,8 +33,8 @@ pub struct Serving {
 pub enum ServingError {
     #[error("the bundle was trained on {trained} items, the catalogue has {found}")]
     Shorter { trained: usize, found: usize },
-    #[error("the bundle was trained on another catalogue (hash {bundle}, found {found})")]
-    OtherItems { bundle: String, found: String },
+    #[error("the bundle was trained on another catalogue")]
+    OtherItems,
 }
 
 impl Serving {
@@ -41,12 +43,11 @@ impl Serving {
         if catalogue.len() < trained {
             return Err(ServingError::Shorter { trained, found: catalogue.len() });
         }
-        let found = attune_model::catalogue_hash(catalogue.items()[..trained].iter().map(|item| &item.id));
-        if found != bundle.catalogue_hash() {
-            return Err(ServingError::OtherItems { bundle: bundle.catalogue_hash().to_owned(), found });
+        if !bundle.fits(catalogue.items()) {
+            return Err(ServingError::OtherItems);
         }
         let items = Arc::new(ItemTable::new(&bundle, catalogue.items()));
-        Ok(Self { available: availability(&catalogue), bundle, items, catalogue: Arc::new(catalogue) })
+        Ok(Self::derive(bundle, items, catalogue))
     }
 
     /// The same bundle over a catalogue that has seen more of the log. Records already applied are skipped; a gap
@@ -56,19 +57,21 @@ impl Serving {
         for (offset, update) in updates {
             catalogue.apply(offset, update)?;
         }
-        Ok(Self {
-            bundle: Arc::clone(&self.bundle),
-            items: Arc::new(self.items.extended(&self.bundle, catalogue.items())),
-            available: availability(&catalogue),
+        let items = Arc::new(self.items.extended(&self.bundle, catalogue.items()));
+        Ok(Self::derive(Arc::clone(&self.bundle), items, catalogue))
+    }
+
+    fn derive(bundle: Arc<Bundle>, items: Arc<ItemTable>, catalogue: Catalogue) -> Self {
+        Self {
+            available: catalogue.items().iter().map(|item| item.available).collect(),
+            categories: (0..items.len() as u32).map(|ix| items.category(ItemIx(ix))).collect(),
+            bundle,
+            items,
             catalogue: Arc::new(catalogue),
-        })
+        }
     }
 
     pub fn is_available(&self, item: ItemIx) -> bool {
         self.available.get(item.index()).copied().unwrap_or(false)
     }
-}
-
-fn availability(catalogue: &Catalogue) -> Arc<[bool]> {
-    catalogue.items().iter().map(|item| item.available).collect()
 }

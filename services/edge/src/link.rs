@@ -76,7 +76,8 @@ async fn follow_once(parts: &Parts) {
         return;
     }
     let request = attune_rpc::request(ReceiverStream::new(told), &Scope::detached(), Duration::MAX);
-    let open = parts.origin.clone().watch(request);
+    let mut origin = parts.origin.clone();
+    let open = origin.watch(request);
     let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, open).await else { return };
     let mut stream = stream.into_inner();
     let hear = async {

@@ -7,7 +7,7 @@ mod feedback;
 mod operator;
 mod personalize;
 
-pub use feedback::{Feedback, FeedbackEvent, RejectedEvent};
+pub use feedback::{Feedback, FeedbackEvent, RejectedEvent, Visitor};
 pub use operator::{item as item_body, user as user_body};
 pub use personalize::Personalize;
 

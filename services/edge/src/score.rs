@@ -64,7 +64,7 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
         *score = 1.0 / (1.0 + (-(offset + slope * *score)).exp());
     }
 
-    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: serving.items.categories() };
+    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
     let chosen = choose(
         inputs.policy,
         Sampler::Fast,

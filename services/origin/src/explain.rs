@@ -126,7 +126,8 @@ async fn attributed(
     let strongest = contributions.iter().map(|c| c.logit).fold(0.0, f32::max);
     let mut factors: Vec<Factor> = Vec::new();
     for c in contributions.iter().filter(|c| c.logit > 0.0 && c.logit >= MIN_SHARE * strongest) {
-        let Some(reason) = FeatureGroup::parse(&c.group).and_then(reason_of_group) else { continue };
+        let group = FeatureGroup::ALL.into_iter().find(|group| group.as_str() == c.group);
+        let Some(reason) = group.and_then(FeatureGroup::reason) else { continue };
         if !factors.iter().any(|f| f.reason == reason) {
             factors.push(Factor { reason, weight: c.logit, evidence: evidence(serving, &state, reason, item, &c.evidence) });
         }
@@ -152,18 +153,6 @@ fn evidence(serving: &Serving, state: &UserState, reason: Reason, item: ItemIx, 
             .filter(|title| !title.is_empty())
             .take(MAX_EVIDENCE)
             .collect(),
-    }
-}
-
-/// The factor a group of features stands for, where it stands for one that a visitor can be told.
-fn reason_of_group(group: FeatureGroup) -> Option<Reason> {
-    match group {
-        FeatureGroup::Similarity => Some(Reason::SimilarToRecent),
-        FeatureGroup::Taste => Some(Reason::TasteMatch),
-        FeatureGroup::Category => Some(Reason::FavouriteCategory),
-        FeatureGroup::Popularity => Some(Reason::Popular),
-        FeatureGroup::Freshness => Some(Reason::Fresh),
-        FeatureGroup::User | FeatureGroup::Context | FeatureGroup::Price => None,
     }
 }
 

@@ -376,7 +376,7 @@ async fn sample(
 fn exploit(parts: &Parts, serving: &Serving, request: &PageRequest, items: &[u32], scores: &[f32]) -> Sampled {
     let policy = Policy::DEFAULT.exploit_only();
     let current = parts.posteriors.load();
-    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: serving.items.categories() };
+    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
     let chosen = choose(
         &policy,
         Sampler::Exact,

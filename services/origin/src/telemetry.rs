@@ -1,7 +1,7 @@
 //! Every metric of its own that the origin can emit. RED metrics come from the server layer.
 
 use crate::OriginError;
-use attune_model::FeaturePresence;
+use attune_model::Presence;
 use attune_telemetry::Telemetry;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
@@ -68,7 +68,7 @@ impl OriginMetrics {
         self.dropped.with_label_values(&[reason]).inc_by(count);
     }
 
-    pub(crate) fn features_read(&self, presence: &[(&'static str, FeaturePresence)]) {
+    pub(crate) fn features_read(&self, presence: &[(&str, Presence)]) {
         for (feature, presence) in presence {
             self.features.with_label_values(&[feature, presence.as_str()]).inc();
         }
