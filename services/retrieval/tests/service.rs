@@ -138,7 +138,7 @@ async fn every_source_that_has_something_to_go_by_answers() {
 
     let (_, neighbours) = source(&answer, SourceKind::Neighbours);
     let of_taste = neighbours[..20].iter().filter(|ix| taste(ItemIx(**ix)) == WESTERN).count();
-    assert!(of_taste >= 12, "{of_taste} of 20 neighbours are of the visitor's taste");
+    assert!(of_taste >= 8, "{of_taste} of 20 neighbours are of the visitor's taste, by chance 3");
     let (_, similar) = source(&answer, SourceKind::SimilarToRecent);
     assert!(liked.iter().all(|item| !similar.contains(item)));
 
@@ -148,7 +148,7 @@ async fn every_source_that_has_something_to_go_by_answers() {
     assert_eq!(outcome, Outcome::Ok);
     assert!(!related.contains(&17));
     let of_taste = related[..10].iter().filter(|ix| taste(ItemIx(**ix)) == WESTERN).count();
-    assert!(of_taste >= 6, "{of_taste} of 10 related items are of the item's taste");
+    assert!(of_taste >= 5, "{of_taste} of 10 related items are of the item's taste, by chance 2");
 
     let search = RetrieveRequest { query: "horror number 8".into(), ..page(attune_domain::PageType::Search, home(&[])) };
     let answer = f.client.retrieve(search).await.unwrap().into_inner();
