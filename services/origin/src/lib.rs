@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod grpc;
 mod level;
+pub mod log_records;
 mod page;
 mod posteriors;
 mod push;
