@@ -2,7 +2,9 @@
 
 use attune_config::{HumanDuration, Problems};
 use attune_decision::Policy;
+use attune_runtime::ProcessConfig;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 pub const DEFAULTS: &str = include_str!("../config.toml");
 
@@ -14,6 +16,8 @@ pub struct BanditConfig {
     pub poll: HumanDuration,
     pub poll_timeout: HumanDuration,
     pub policy: PolicySection,
+    pub own: OwnConfig,
+    pub process: ProcessConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -27,8 +31,20 @@ pub struct PolicySection {
     pub category_decay: f32,
 }
 
+/// Where a process of its own finds what `attune up` would hand it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnConfig {
+    pub bundle: PathBuf,
+    pub origin: String,
+    pub embedder: String,
+    pub timeout: HumanDuration,
+    pub patience: HumanDuration,
+}
+
 impl BanditConfig {
     pub fn validate(&self, problems: &mut Problems) {
+        problems.check(!self.own.timeout.0.is_zero(), "own.timeout", "must be positive");
         problems.check((1..=100_000).contains(&self.max_items), "max_items", "must be 1 to 100000");
         problems.check((1..=10_000).contains(&self.max_limit), "max_limit", "must be 1 to 10000");
         problems.check(!self.poll.0.is_zero(), "poll", "must be positive");

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod error;
 pub mod grpc;
+pub mod own;
 pub mod posteriors;
 pub mod sample;
 pub mod telemetry;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod error;
 pub mod grpc;
+pub mod own;
 pub mod pool;
 pub mod rank;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use crate::index::{GraphParams, IndexConfig};
 use attune_config::{HumanDuration, Problems};
 use attune_decision::SourceKind;
+use attune_runtime::ProcessConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct RetrievalConfig {
     pub deadlines: Deadlines,
     pub index: IndexSection,
     pub trending: TrendingSection,
+    pub own: OwnConfig,
+    pub process: ProcessConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -67,8 +70,19 @@ pub struct TrendingSection {
     pub replay: u64,
 }
 
+/// Where a process of its own finds what `attune up` would hand it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnConfig {
+    pub bundle: PathBuf,
+    pub origin: String,
+    pub timeout: HumanDuration,
+    pub patience: HumanDuration,
+}
+
 impl RetrievalConfig {
     pub fn validate(&self, problems: &mut Problems) {
+        problems.check(!self.own.timeout.0.is_zero(), "own.timeout", "must be positive");
         problems.check((1..=10_000).contains(&self.max_candidates), "max_candidates", "must be 1 to 10000");
         problems.check((1..=65_536).contains(&self.max_query), "max_query", "must be 1 to 65536");
         problems.check(self.threads <= 1024, "threads", "must be at most 1024");

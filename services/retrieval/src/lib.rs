@@ -9,6 +9,7 @@ pub mod error;
 pub mod follow;
 pub mod grpc;
 pub mod index;
+pub mod own;
 pub mod retrieve;
 pub mod sources;
 pub mod telemetry;
