@@ -15,6 +15,7 @@ mod explain;
 mod grpc;
 mod level;
 pub mod log_records;
+pub mod own;
 mod page;
 mod posteriors;
 mod push;
