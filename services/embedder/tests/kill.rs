@@ -9,7 +9,7 @@ use attune_domain::{EventKind, ItemIx, StateVersion, Uid, UserState};
 use attune_embedder::EmbedderConfig;
 use attune_proto::convert;
 use attune_proto::state::v1 as wire;
-use attune_storage::{EmbeddedEventLog, EmbeddedFeatureStore, EventLog, FeatureStore, Topic};
+use attune_storage::{EmbeddedEventLog, EmbeddedFeatureStore, EventLog, Topic};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader};
