@@ -126,7 +126,7 @@ fn failures_to_build_carry_their_code() {
     let listen = format!("process.grpc.listen={}", taken.local_addr().unwrap());
     let (code, _, error) = finish(start(&["--set", &listen]));
     assert_eq!(code, 75);
-    assert!(error.contains("cannot listen on"), "{error}");
+    assert_eq!(error.matches("cannot listen on").count(), 1, "{error}");
 }
 
 /// One answer over plain HTTP/1.1: status line and body.
