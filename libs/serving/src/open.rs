@@ -1,44 +1,46 @@
-//! From a bundle's folder and the item-updates log to what serves.
+//! A process of its own begins: the bundle from its folder, the catalogue from the owner of the log.
 
-use crate::{CatalogueError, Serving, ServingError, SharedServing, load_catalogue};
-use arc_swap::ArcSwap;
+use crate::{CatalogueError, Serving, ServingError, load_catalogue};
 use attune_model::{Bundle, BundleError};
 use attune_storage::EventLog;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
-const RETRY: Duration = Duration::from_millis(200);
+/// Between two attempts to reach the owner of the log.
+const RETRY: Duration = Duration::from_millis(500);
 
-/// Why nothing can be served.
+/// Why a process cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("load bundle")]
     Bundle(#[from] BundleError),
+    #[error("read the catalogue")]
+    Catalogue(#[from] CatalogueError),
     #[error(transparent)]
     Serving(#[from] ServingError),
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    #[error("loading the bundle was cut off")]
-    Cancelled,
+    /// The log's owner did not answer; the same start may succeed later.
+    #[error("the owner of the event log did not answer in time")]
+    Away,
 }
 
-/// Loads the bundle, then waits for the log's owner to be there and to hold the catalogue.
-pub async fn open(bundle: &Path, log: &dyn EventLog) -> Result<SharedServing, OpenError> {
-    let folder = bundle.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || Bundle::load(&folder));
-    let bundle = Arc::new(loaded.await.map_err(|_| OpenError::Cancelled)??);
-    loop {
-        match load_catalogue(log).await {
-            Ok(catalogue) => match Serving::new(Arc::clone(&bundle), catalogue) {
-                Ok(serving) => return Ok(Arc::new(ArcSwap::from_pointee(serving))),
-                // Still being filled.
-                Err(ServingError::Shorter { .. }) => {}
-                Err(other) => return Err(other.into()),
-            },
-            Err(CatalogueError::Storage(e)) if e.is_retryable() => {}
-            Err(other) => return Err(other.into()),
+/// Loads the bundle, then reads the catalogue, waiting up to `patience` for the log's owner.
+pub async fn open(bundle: &Path, log: &dyn EventLog, patience: Duration) -> Result<Serving, OpenError> {
+    let bundle = Arc::new(Bundle::load(bundle)?);
+    let reading = async {
+        loop {
+            match load_catalogue(log).await {
+                Err(CatalogueError::Storage(error)) if error.is_retryable() => {}
+                Err(error) => return Err(error.into()),
+                Ok(catalogue) => match Serving::new(Arc::clone(&bundle), catalogue) {
+                    // The log is still being filled.
+                    Err(ServingError::Shorter { .. }) => {}
+                    opened => return Ok(opened?),
+                },
+            }
+            sleep(RETRY).await;
         }
-        tokio::time::sleep(RETRY).await;
-    }
+    };
+    timeout(patience, reading).await.map_err(|_| OpenError::Away)?
 }

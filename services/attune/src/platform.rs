@@ -9,7 +9,7 @@ use attune_origin::{Clients, OriginDeps};
 use attune_rpc::Channel;
 use attune_runtime::admin::{self, AdminState, Extra};
 use attune_runtime::{Clock, Exit, OrExit as _, ProcessMetrics, Ready, Shutdown, grpc, system_clock};
-use attune_serving::SharedServing;
+use attune_serving::Serving;
 use attune_storage::{
     EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
     FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
@@ -23,13 +23,14 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 const DRAIN: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A platform that serves.
 pub struct Running {
     pub edge: SocketAddr,
     pub admin: SocketAddr,
     pub origin_grpc: String,
-    pub serving: SharedServing,
+    pub serving: Arc<Serving>,
     pub users: u64,
     pub shutdown: Shutdown,
     pub clock: Clock,
@@ -99,9 +100,9 @@ pub async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> a
     catch_up(&*event_log, &*features).await?;
 
     let bundle = state.bundle().context("find the live bundle")?;
-    let serving = attune_serving::open(&bundle, &*event_log).await.or_exit(Exit::Data)?;
+    let serving = Arc::new(attune_serving::open(&bundle, &*event_log, PATIENCE).await.or_exit(Exit::Data)?);
     // Each service follows the catalogue on its own, as it would in a process of its own.
-    let own = || Arc::new(ArcSwap::new(serving.load_full()));
+    let own = || Arc::new(ArcSwap::new(Arc::clone(&serving)));
 
     let retrieval = attune_retrieval::build(&settings.retrieval, attune_retrieval::Deps {
         serving: own(),

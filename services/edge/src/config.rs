@@ -32,6 +32,7 @@ pub struct OwnConfig {
     pub subject_key: PathBuf,
     pub origin: String,
     pub timeout: HumanDuration,
+    pub patience: HumanDuration,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -4,7 +4,9 @@ use crate::{EdgeConfig, EdgeDeps, Operator, bind, build};
 use anyhow::Context as _;
 use attune_identity::SubjectKey;
 use attune_rpc::{Channel, ClientConfig};
-use attune_runtime::{Exit, Host, OrExit as _, Service};
+use arc_swap::ArcSwap;
+use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
+use attune_serving::OpenError;
 use attune_storage::RemoteEventLog;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +20,11 @@ pub async fn service(config: EdgeConfig, host: Host) -> anyhow::Result<Service> 
     let origin =
         Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
     let log = RemoteEventLog::new(origin.clone(), own.timeout.get());
-    let serving = attune_serving::open(&own.bundle, &log).await.or_exit(Exit::Data)?;
+    let serving = attune_serving::open(&own.bundle, &log, own.patience.get()).await.map_err(fatal)?;
     let drain = config.process.grpc.drain.get();
     let deps = EdgeDeps {
         origin,
-        serving,
+        serving: Arc::new(ArcSwap::from_pointee(serving)),
         subject_key,
         telemetry: host.telemetry.clone(),
         clock: host.clock.clone(),
@@ -51,4 +53,11 @@ pub async fn service(config: EdgeConfig, host: Host) -> anyhow::Result<Service> 
         background: vec![Box::pin(background)],
         ..Service::default()
     })
+}
+
+fn fatal(error: OpenError) -> Fatal {
+    match error {
+        OpenError::Away => Fatal::new(Exit::TryLater, error),
+        error => Fatal::new(Exit::Data, error),
+    }
 }

@@ -1,58 +1,68 @@
-//! What an operator may choose.
+//! Settings of the embedder; `config.toml` explains each.
 
+use attune_config::{HumanDuration, Problems};
+use attune_runtime::ProcessConfig;
 use attune_storage::{Clock, FeatureOptions};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::path::PathBuf;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// The file that is both default and manual.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EmbedderConfig {
-    /// Evidence this old counts half. A change restates what is stored at its worth of the moment.
-    pub half_life: Duration,
-    /// Records applied in one durable step.
+    pub half_life: HumanDuration,
     pub batch_records: usize,
-    /// Longest wait for a record before the loop looks around.
-    pub poll_wait: Duration,
-    /// An outcome counts when its event is accepted this soon after the decision; what was counted is kept longer.
-    pub outcome_window: Duration,
-    /// First and longest pause after a store that failed but may come back.
-    pub retry_first: Duration,
-    pub retry_longest: Duration,
+    pub poll_wait: HumanDuration,
+    pub outcome_window: HumanDuration,
+    pub retry_first: HumanDuration,
+    pub retry_longest: HumanDuration,
+    pub own: OwnConfig,
+    pub process: ProcessConfig,
+}
+
+/// Where a process of its own finds what `attune up` would hand it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnConfig {
+    pub state: PathBuf,
+    pub origin: String,
+    pub timeout: HumanDuration,
 }
 
 impl Default for EmbedderConfig {
+    /// The values of the default file, without a place of its own.
     fn default() -> Self {
         Self {
-            half_life: Duration::from_secs(14 * 86_400),
+            half_life: HumanDuration::secs(14 * 86_400),
             batch_records: 512,
-            poll_wait: Duration::from_secs(1),
-            outcome_window: Duration::from_secs(30 * 86_400),
-            retry_first: Duration::from_millis(100),
-            retry_longest: Duration::from_secs(5),
+            poll_wait: HumanDuration::secs(1),
+            outcome_window: HumanDuration::secs(30 * 86_400),
+            retry_first: HumanDuration::millis(100),
+            retry_longest: HumanDuration::secs(5),
+            own: OwnConfig::default(),
+            process: ProcessConfig::default(),
         }
     }
 }
 
 impl EmbedderConfig {
-    /// Every problem, each naming its field.
-    pub fn problems(&self) -> Vec<String> {
-        let second = Duration::from_secs(1);
-        [
-            (self.half_life < second, "half_life: must be at least a second"),
-            (!(1..=8_192).contains(&self.batch_records), "batch_records: must be 1 to 8192"),
-            (self.poll_wait.is_zero(), "poll_wait: must not be zero"),
-            (self.poll_wait > 60 * second, "poll_wait: must be at most a minute"),
-            (self.outcome_window < second, "outcome_window: must be at least a second"),
-            (self.retry_first.is_zero(), "retry_first: must not be zero"),
-            (self.retry_longest < self.retry_first, "retry_longest: must not be below retry_first"),
-        ]
-        .into_iter()
-        .filter_map(|(wrong, problem)| wrong.then(|| problem.to_owned()))
-        .collect()
+    /// What a type cannot say.
+    pub fn check(&self, problems: &mut Problems) {
+        let second = HumanDuration::secs(1).get();
+        problems.check(self.half_life.get() >= second, "half_life", "must be at least a second");
+        problems.check((1..=8_192).contains(&self.batch_records), "batch_records", "must be 1 to 8192");
+        problems.check(!self.poll_wait.get().is_zero(), "poll_wait", "must not be zero");
+        problems.check(self.poll_wait.get() <= 60 * second, "poll_wait", "must be at most a minute");
+        problems.check(self.outcome_window.get() >= second, "outcome_window", "must be at least a second");
+        problems.check(!self.retry_first.get().is_zero(), "retry_first", "must not be zero");
+        let ordered = self.retry_longest.get() >= self.retry_first.get();
+        problems.check(ordered, "retry_longest", "must not be below retry_first");
     }
 
     /// How the feature store that this service owns is to be opened.
     pub fn feature_options(&self, clock: Clock) -> FeatureOptions {
-        FeatureOptions { half_life: self.half_life, clock }
+        FeatureOptions { half_life: self.half_life.get(), clock }
     }
 }

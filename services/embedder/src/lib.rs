@@ -9,11 +9,12 @@
 
 mod batch;
 mod config;
+pub mod own;
 mod processors;
 mod records;
 mod stats;
 
-pub use config::EmbedderConfig;
+pub use config::{DEFAULTS, EmbedderConfig, OwnConfig};
 pub use stats::EmbedderStats;
 
 use attune_storage::{
@@ -53,7 +54,7 @@ impl Embedder {
 
     /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StorageError> {
-        let mut pause = self.config.retry_first;
+        let mut pause = self.config.retry_first.get();
         loop {
             let step = tokio::select! {
                 biased;
@@ -61,7 +62,7 @@ impl Embedder {
                 step = self.step() => step,
             };
             match step {
-                Ok(()) => pause = self.config.retry_first,
+                Ok(()) => pause = self.config.retry_first.get(),
                 // A conflict after an answer that was lost: the stored offset says how far it really came.
                 Err(e) if e.is_retryable() || matches!(e, StorageError::Conflict { .. }) => {
                     self.next = None;
@@ -70,7 +71,7 @@ impl Embedder {
                         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
                         () = tokio::time::sleep(pause) => {}
                     }
-                    pause = (pause * 2).min(self.config.retry_longest);
+                    pause = (pause * 2).min(self.config.retry_longest.get());
                 }
                 Err(e) => return Err(e),
             }
@@ -83,7 +84,7 @@ impl Embedder {
             Some(next) => next,
             None => self.resume().await?,
         };
-        let (max, wait) = (self.config.batch_records, self.config.poll_wait);
+        let (max, wait) = (self.config.batch_records, self.config.poll_wait.get());
         tokio::select! {
             found = self.log.read(Topic::UserEvents, events, max, wait) => self.apply_events(events, updates, found?).await,
             found = self.log.read(Topic::UserUpdates, updates, max, wait) => {
@@ -124,7 +125,7 @@ impl Embedder {
         let full = found.len() >= self.config.batch_records;
         let Some(next) = found.last().map(|(offset, _)| offset + 1) else { return self.tidy().await };
         let records = self.readable(Topic::UserEvents, found, records::user_record).await?;
-        let window = self.config.outcome_window;
+        let window = self.config.outcome_window.get();
         let effects = batch::events(self.store.as_ref(), records, from, next, window).await?;
         let stats = &self.stats;
         let (erased, applied, void) = (effects.batch.erased.len(), effects.applied, effects.void);
@@ -208,7 +209,7 @@ impl Embedder {
         if self.tidied == Some(today) {
             return Ok(());
         }
-        let window = i64::try_from(self.config.outcome_window.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
+        let window = i64::try_from(self.config.outcome_window.get().as_millis()).unwrap_or(i64::MAX) / DAY_MS;
         self.store.forget_outcomes_before(today.saturating_sub(window + OUTCOME_MARGIN_DAYS)).await?;
         self.tidied = Some(today);
         Ok(())

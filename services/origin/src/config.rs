@@ -29,6 +29,7 @@ pub struct OwnConfig {
     pub decision_log: PathBuf,
     pub bundle: PathBuf,
     pub timeout: HumanDuration,
+    pub patience: HumanDuration,
     pub retrieval: String,
     pub ranking: String,
     pub bandit: String,

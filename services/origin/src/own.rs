@@ -3,7 +3,9 @@
 use crate::{Clients, OriginConfig, OriginDeps, build};
 use anyhow::Context as _;
 use attune_rpc::{Channel, ClientConfig};
-use attune_runtime::{Exit, Host, OrExit as _, Service};
+use arc_swap::ArcSwap;
+use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
+use attune_serving::OpenError;
 use attune_storage::{EmbeddedDecisionLog, EmbeddedEventLog, EventLog, EventLogGrpc, RemoteFeatureStore};
 use std::sync::Arc;
 use tonic::service::Routes;
@@ -15,7 +17,7 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
     let decision_log = Arc::new(
         EmbeddedDecisionLog::open(&own.decision_log).context("open the decision log").or_exit(Exit::TryLater)?,
     );
-    let serving = attune_serving::open(&own.bundle, &*event_log).await.or_exit(Exit::Data)?;
+    let serving = attune_serving::open(&own.bundle, &*event_log, own.patience.get()).await.map_err(fatal)?;
     let client = ClientConfig::default();
     let channel = |peer, address: &str| Channel::remote(peer, address, &client, &host.telemetry).or_exit(Exit::Usage);
     let clients = Clients::new(
@@ -30,7 +32,7 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         event_log: Arc::clone(&event_log),
         decision_log,
         features: Arc::new(features),
-        serving,
+        serving: Arc::new(ArcSwap::from_pointee(serving)),
         telemetry: host.telemetry.clone(),
         clock: host.clock.clone(),
         shutdown: host.shutdown.clone(),
@@ -44,4 +46,11 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         Ok(())
     };
     Ok(Service { routes: Some(routes), background: vec![Box::pin(background)], ..Service::default() })
+}
+
+fn fatal(error: OpenError) -> Fatal {
+    match error {
+        OpenError::Away => Fatal::new(Exit::TryLater, error),
+        error => Fatal::new(Exit::Data, error),
+    }
 }

@@ -1,37 +1,24 @@
 //! The service on its own: the bundle from its folder, the log from its owner.
 
 use crate::{Built, Deps, RetrievalConfig, build};
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use attune_model::Bundle;
 use attune_rpc::{Channel, ClientConfig};
-use attune_runtime::{Exit, Host, OrExit as _, Service};
-use attune_serving::{CatalogueError, Serving, load_catalogue};
+use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
+use attune_serving::{OpenError, open};
 use attune_storage::{EventLog, RemoteEventLog};
 use std::sync::Arc;
 use tokio::sync::watch;
-use tokio::time::{Duration, timeout};
-
-/// Between two attempts to reach the owner of the log.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Builds the service for a process that owns no store.
 pub async fn service(config: RetrievalConfig, host: Host) -> anyhow::Result<Service> {
-    let bundle = Bundle::load(&config.own.bundle).context("load bundle").or_exit(Exit::Data)?;
     let origin = Channel::remote("origin", &config.own.origin, &ClientConfig::default(), &host.telemetry);
     let log = RemoteEventLog::new(origin.or_exit(Exit::Usage)?, config.own.timeout.0);
     let log: Arc<dyn EventLog> = Arc::new(log);
-    let catalogue = timeout(config.own.patience.0, async {
-        loop {
-            match load_catalogue(&*log).await {
-                Err(CatalogueError::Storage(error)) if error.is_retryable() => tokio::time::sleep(RETRY).await,
-                read => return read,
-            }
-        }
-    });
-    let catalogue = catalogue.await.context("wait for the origin").or_exit(Exit::TryLater)?;
-    let catalogue = catalogue.context("read the catalogue").or_exit(Exit::Data)?;
-    let serving = Serving::new(Arc::new(bundle), catalogue).or_exit(Exit::Data)?;
+    let serving = open(&config.own.bundle, &*log, config.own.patience.0).await;
+    let serving = serving.map_err(|error| match error {
+        OpenError::Away => Fatal::new(Exit::TryLater, error),
+        error => Fatal::new(Exit::Data, error),
+    })?;
     let (stop, stopped) = watch::channel(false);
     let deps = Deps {
         serving: Arc::new(ArcSwap::from_pointee(serving)),
