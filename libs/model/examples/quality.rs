@@ -4,13 +4,14 @@
 //! excluded. `quality tune` holds out the event before it instead, which is what settings are chosen on.
 //! `quality [tune] [field=value ...]` overrides fields of the training config.
 
-#[path = "../tests/movielens.rs"]
-#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../tests/fixtures/movielens.rs"]
 mod movielens;
 
 use attune_domain::{ItemIx, UserAttributes};
 use attune_model::evaluation::{self, ItemKnn, Measure, Popularity, Report};
-use attune_model::{Bar, Bundle, ItemTable, TrainConfig, UserInput, train};
+use attune_model::{Bar, Bundle, Progress, ItemTable, TrainConfig, UserInput, train};
+use std::sync::Mutex;
+use std::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +20,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FLOORS: [(Measure, f64); 2] = [(Measure::Recall(100), 0.331), (Measure::Ndcg(10), 0.0315)];
 /// Candidates the ranker gets.
 const CANDIDATES: usize = 500;
+
+/// The bar, and how long each stage took.
+struct Stages {
+    bar: Bar,
+    began: Mutex<Option<(String, Instant)>>,
+}
+
+impl Progress for Stages {
+    fn stage(&self, name: &str, total: u64) {
+        self.bar.stage(name, total);
+        let before = self.began.lock().ok().and_then(|mut began| began.replace((name.to_owned(), Instant::now())));
+        if let Some((name, began)) = before {
+            eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
+        }
+    }
+
+    fn tick(&self, done: u64, note: &str) {
+        self.bar.tick(done, note);
+    }
+}
 
 fn config(overrides: &[String]) -> anyhow::Result<TrainConfig> {
     let mut fields = serde_json::to_value(TrainConfig::default())?;
@@ -48,8 +69,8 @@ fn main() -> anyhow::Result<()> {
     }
     let Some(data) = movielens::load() else { return Ok(()) };
     let split = evaluation::leave_out(&data, if tune { 2 } else { 1 });
-    let bar = Bar::default();
-    let started = std::time::Instant::now();
+    let bar = Stages { bar: Bar::default(), began: Mutex::new(None) };
+    let started = Instant::now();
     let bundle = train(&split.train, &config(&words)?, &bar)?;
     let took = started.elapsed();
     let table = ItemTable::new(&bundle, &split.train.items);

@@ -101,35 +101,22 @@ impl Bundle {
 
     /// Reads a folder and checks every section's hash.
     pub fn load(dir: &Path) -> Result<Self, BundleError> {
-        let (bundle, damaged) = Self::load_unchecked_sections(dir)?;
-        match damaged.into_iter().next() {
-            Some(section) => Err(BundleError::Damaged(section)),
-            None => Ok(bundle),
+        let files = Files::read(dir)?;
+        match files.damaged.first() {
+            Some(section) => Err(BundleError::Damaged(section.clone())),
+            None => Ok(Self::decode(files)?.0),
         }
     }
 
     /// Reads a folder although sections are damaged, and names those: for finding out which stage of a decision a
     /// damage changes. Fails where a section cannot be understood at all.
     pub fn load_unchecked_sections(dir: &Path) -> Result<(Self, Vec<String>), BundleError> {
-        let manifest_bytes = read(&dir.join(MANIFEST))?;
-        let expected = read(&dir.join(MANIFEST_HASH))?;
-        let mut damaged = Vec::new();
-        if expected.trim_ascii() != blake3::hash(&manifest_bytes).to_hex().as_bytes() {
-            damaged.push("manifest".to_owned());
-        }
-        let manifest: Manifest =
-            serde_json::from_slice(&manifest_bytes).map_err(|error| BundleError::Manifest(error.to_string()))?;
-        check(&manifest)?;
-        let mut files = BTreeMap::new();
-        for (name, file) in SECTIONS {
-            let bytes = read(&dir.join(file))?;
-            let hash = blake3::hash(&bytes).to_hex();
-            if manifest.sections.get(name).is_none_or(|section| section.hash != hash.as_str()) {
-                damaged.push(name.to_owned());
-            }
-            files.insert(name, bytes);
-        }
-        let bytes = |name: &str| files.get(name).map_or(&[][..], Vec::as_slice);
+        Self::decode(Files::read(dir)?)
+    }
+
+    fn decode(files: Files) -> Result<(Self, Vec<String>), BundleError> {
+        let Files { manifest, manifest_bytes, sections, damaged } = files;
+        let bytes = |name: &str| sections.get(name).map_or(&[][..], Vec::as_slice);
         let (n, dim) = (manifest.trained_items, manifest.dim);
         let latent = dim - crate::FIXED_COORDINATES;
         let values = manifest.schema.attribute_columns().map(|(_, values)| values.len()).sum();
@@ -235,6 +222,39 @@ impl Bundle {
     /// Whether each column of the schema is there in an input.
     pub fn feature_presence<'a>(&'a self, input: &UserInput) -> Vec<(&'a str, Presence)> {
         self.manifest.schema.presence(input)
+    }
+}
+
+/// A bundle's folder in memory.
+struct Files {
+    manifest: Manifest,
+    manifest_bytes: Vec<u8>,
+    sections: BTreeMap<&'static str, Vec<u8>>,
+    /// Those whose bytes do not have the hash they should.
+    damaged: Vec<String>,
+}
+
+impl Files {
+    fn read(dir: &Path) -> Result<Self, BundleError> {
+        let manifest_bytes = read(&dir.join(MANIFEST))?;
+        let expected = read(&dir.join(MANIFEST_HASH))?;
+        let mut damaged = Vec::new();
+        if expected.trim_ascii() != blake3::hash(&manifest_bytes).to_hex().as_bytes() {
+            damaged.push("manifest".to_owned());
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(&manifest_bytes).map_err(|error| BundleError::Manifest(error.to_string()))?;
+        check(&manifest)?;
+        let mut sections = BTreeMap::new();
+        for (name, file) in SECTIONS {
+            let bytes = read(&dir.join(file))?;
+            let hash = blake3::hash(&bytes).to_hex();
+            if manifest.sections.get(name).is_none_or(|section| section.hash != hash.as_str()) {
+                damaged.push(name.to_owned());
+            }
+            sections.insert(name, bytes);
+        }
+        Ok(Self { manifest, manifest_bytes, sections, damaged })
     }
 }
 

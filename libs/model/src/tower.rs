@@ -83,11 +83,6 @@ impl TowerSection {
 }
 
 impl Bundle {
-    /// Width of the latent part of a vector.
-    pub(crate) fn latent(&self) -> usize {
-        self.dim() - FIXED_COORDINATES
-    }
-
     /// The part of the user vector that depends only on window and attributes; cached with the state. `out` has
     /// [`Bundle::dim`] coordinates and is overwritten.
     pub fn window_vector(&self, items: &ItemTable, window: &UserWindow, attributes: &UserAttributes, out: &mut [f32]) {

@@ -85,7 +85,7 @@ impl Default for TrainConfig {
             ranker_epochs: 3,
             examples_per_epoch: 200_000,
             ranker_rows: 300_000,
-            batch: 256,
+            batch: 512,
             learning_rate: 2e-3,
             weight_decay: 1e-4,
             dropout: 0.2,

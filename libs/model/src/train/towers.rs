@@ -1,8 +1,7 @@
 //! Training of the two towers: the next item of a visitor under a softmax over the whole catalogue.
 //!
-//! candle holds the tables, multiplies, differentiates and steps (AdamW). The softmax's own gradient is computed in
-//! one pass over the logits and handed to candle as a constant, which saves a dozen passes over a batch-by-catalogue
-//! matrix.
+//! candle holds the tables, multiplies, differentiates and steps (AdamW). Only the softmax is differentiated by hand:
+//! in candle's graph it takes a dozen passes over a batch-by-catalogue matrix, and then most of the time.
 
 use crate::progress::Progress;
 use crate::tower::{CONTEXT_ROWS, TowerSection, context_rows};
@@ -157,16 +156,26 @@ fn step(tables: &Tables, batch: &Batch, latent: usize, optimiser: &mut AdamW) ->
             users = (users + rows.reshape((m, picks.len() / m, latent))?.sum(1)?)?;
         }
     }
-    let logits = users.matmul(&tables.outputs.t()?)?.broadcast_add(&tables.bias)?;
-    let n = logits.dim(1)?;
-    let mut gradient: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+    // The softmax's own gradient, in one pass over the logits and outside candle's graph: with respect to users,
+    // outputs and bias. The graph then carries the users' part on to the tables they were gathered from.
+    let (outputs, seen) = (tables.outputs.as_detached_tensor(), users.detach());
+    let n = outputs.dim(0)?;
+    let bias: Vec<f32> = tables.bias.to_vec1()?;
+    let mut gradient: Vec<f32> = seen.matmul(&outputs.t()?)?.flatten_all()?.to_vec1()?;
+    let mut bias_gradient = vec![0.0; n];
     let mut loss = 0.0;
     for (row, &target) in gradient.chunks_exact_mut(n).zip(&batch.targets) {
+        row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b);
         loss += softmax_gradient(row, target as usize, 1.0 / m as f32);
+        bias_gradient.iter_mut().zip(row.iter()).for_each(|(sum, g)| *sum += g);
     }
     let gradient = Tensor::from_vec(gradient, (m, n), cpu)?;
-    let surrogate = (logits * gradient)?.sum_all()?;
-    optimiser.backward_step(&surrogate)?;
+    let users_gradient = gradient.matmul(&outputs)?;
+    let outputs_gradient = gradient.t()?.matmul(&seen)?;
+    let mut gradients = (users * users_gradient)?.sum_all()?.backward()?;
+    gradients.insert(tables.outputs.as_tensor(), outputs_gradient);
+    gradients.insert(tables.bias.as_tensor(), Tensor::from_vec(bias_gradient, n, cpu)?);
+    optimiser.step(&gradients)?;
     Ok(loss)
 }
 
