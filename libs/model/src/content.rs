@@ -96,6 +96,9 @@ impl ContentSection {
     pub(crate) fn decode(vocabulary: Vocabulary, bytes: &[u8], dim: usize) -> Result<Self, Malformed> {
         let stored = Stored::decode(bytes)?;
         let rows = vocabulary.tokens.len() + 1;
+        if rows > MAX_TOKENS + 1 || vocabulary.categories.len() > MAX_TOKENS {
+            return Err(Malformed(format!("more than {MAX_TOKENS} tokens or categories")));
+        }
         let mut section = Self::new(vocabulary);
         section.weights = stored.take("weights", rows * width(dim))?;
         section.unseen = ItemStats::from_columns(&stored.take("unseen", 5)?);

@@ -1,9 +1,34 @@
 //! Training: a data set to a bundle. Deterministic for a seed.
 
+mod content;
+mod describe;
+mod factorise;
+mod finish;
+mod grouping;
+mod linear;
+mod ranking;
+mod sampling;
+mod timeline;
+mod towers;
+
+pub(crate) use timeline::{likes, window_event};
+
 use crate::bundle::{Bundle, BundleError};
+use crate::content::ContentSection;
+use crate::features::width;
+use crate::items::ItemTable;
 use crate::progress::Progress;
+use crate::schema::FeatureSchema;
+use crate::tower::{CONTEXT_ROWS, TowerSection, attribute_rows};
+use crate::FIXED_COORDINATES;
 use attune_dataset::Dataset;
+use attune_domain::{EventKind, WINDOW_EVENTS};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use ranking::Evidence;
 use serde::{Deserialize, Serialize};
+use timeline::Timeline;
+use towers::{Course, Towers};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -71,7 +96,175 @@ impl Default for TrainConfig {
     }
 }
 
+impl TrainConfig {
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |field, reason: &str| Err(TrainError::Config { field, reason: reason.to_owned() });
+        if self.dim % 16 != 0 || !(16..=1024).contains(&self.dim) {
+            return wrong("dim", "must be a multiple of 16 between 16 and 1024");
+        }
+        if self.batch == 0 || self.batch > 4096 {
+            return wrong("batch", "must be between 1 and 4096");
+        }
+        if !(2..=1024).contains(&self.clusters) {
+            return wrong("clusters", "must be between 2 and 1024");
+        }
+        if !(0.0..0.95).contains(&self.dropout) {
+            return wrong("dropout", "must be at least 0 and below 0.95");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate < 1.0) {
+            return wrong("learning_rate", "must be above 0 and below 1");
+        }
+        if !(0.0..1.0).contains(&self.weight_decay) {
+            return wrong("weight_decay", "must be at least 0 and below 1");
+        }
+        if !(self.recency_events > 0.0 && self.recency_events.is_finite()) {
+            return wrong("recency_events", "must be above 0");
+        }
+        if !(self.ridge > 0.0 && self.ridge.is_finite()) {
+            return wrong("ridge", "must be above 0");
+        }
+        if self.examples_per_epoch == 0 || self.ranker_rows < 1000 {
+            return wrong("ranker_rows", "must be at least 1000, and examples_per_epoch at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Steps of a visitor's history that the towers learn from before the ranker does; the rest is the ranker's.
+fn head_length(steps: usize, evidence: Evidence) -> usize {
+    let tail = match evidence {
+        Evidence::Impressions => steps * 3 / 10,
+        Evidence::SampledNegatives => (steps / 10).clamp(1, 20),
+    };
+    if steps < 3 { steps } else { steps - tail }
+}
+
+/// Weight of an event in the user vector by its kind.
+fn kind_weights() -> Vec<f32> {
+    let weight = |kind: &EventKind| match kind {
+        EventKind::Impression => 0.0,
+        EventKind::Click | EventKind::Like => 1.0,
+        EventKind::Conversion => 1.5,
+        EventKind::Dwell => 0.3,
+        EventKind::Hide => -0.5,
+    };
+    EventKind::ALL.iter().map(weight).collect()
+}
+
+/// Trains a bundle. The same data and config give the same bundle on the same CPU.
 pub fn train(data: &Dataset, config: &TrainConfig, progress: &dyn Progress) -> Result<Bundle, TrainError> {
-    let _ = (config, progress);
-    Err(TrainError::Data(format!("{} has nothing to learn from", data.name)))
+    config.check()?;
+    let lines = timeline::timelines(data);
+    let targets = lines.iter().flat_map(|l| &l.steps).filter(|s| s.target).count();
+    if data.items.len() < 2 || targets < 20 {
+        return Err(TrainError::Data(format!(
+            "{} has {} items and {targets} first interactions, at least 2 and 20 are needed",
+            data.name,
+            data.items.len()
+        )));
+    }
+    if data.attributes.len() != data.users.len() {
+        return Err(TrainError::Data("attributes must be parallel to users".into()));
+    }
+    let shown: usize = lines.iter().map(|l| l.shown.len()).sum();
+    let evidence = if shown >= 1000 { Evidence::Impressions } else { Evidence::SampledNegatives };
+    let schema = describe::schema(data);
+    let attributes: Vec<Vec<usize>> = data.attributes.iter().map(|a| attribute_rows(&schema, a).collect()).collect();
+    let course = Course { lines: &lines, attributes: &attributes, config, progress };
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+
+    let head = heads_of(&lines, evidence);
+    let head_counts = describe::count(&head, data.items.len());
+    let mut towers = start(&head, &head_counts.interactions, &schema, config, progress, &mut rng);
+    let examples = towers::examples(&lines, |steps| 0..head_length(steps, evidence));
+    let mut tower_loss = towers.train(&course, examples, config.tower_epochs, &mut rng)?;
+
+    let mut content = ContentSection::new(describe::vocabulary(&data.items));
+    let own = finish::rows(&towers, &head_counts, &mut content, &data.items);
+    let table = ItemTable::from_sections(config.dim, &own, &content, &data.items);
+    let sampler = sampling::Sampler {
+        lines: &lines,
+        attributes: &data.attributes,
+        schema: &schema,
+        tower: &towers.section,
+        table: &table,
+        progress,
+        limit: config.ranker_rows,
+    };
+    let (rows, tail) = sampler.rows(width(&schema), |steps| head_length(steps, evidence), evidence, &mut rng);
+    if rows.groups.len() < 2 {
+        return Err(TrainError::Data(format!("{} has too few visitors with a history for the ranker", data.name)));
+    }
+    let ranker = ranking::train(&rows, evidence, config.ranker_epochs, progress, &mut rng)?;
+
+    if config.final_epochs > 0 {
+        let examples = towers::examples(&lines, |steps| 0..steps);
+        tower_loss = towers.train(&course, examples, config.final_epochs, &mut rng)?;
+    }
+    let finish = finish::Finish {
+        data,
+        lines: &lines,
+        schema,
+        config,
+        evidence,
+        towers,
+        content,
+        rows,
+        tail,
+        ranker,
+        tower_loss,
+        progress,
+    };
+    finish.bundle(&mut rng)
+}
+
+/// The histories cut to what the towers see first.
+fn heads_of(lines: &[Timeline], evidence: Evidence) -> Vec<Timeline> {
+    let cut = |line: &Timeline| {
+        let keep = head_length(line.steps.len(), evidence);
+        Timeline {
+            steps: line.steps[..keep].to_vec(),
+            shown: line.shown.iter().filter(|s| s.before < keep).copied().collect(),
+        }
+    };
+    lines.iter().map(cut).collect()
+}
+
+/// Scale of the starting logits; a softmax wants them larger than a regression on zeros and ones gives.
+const START_SCALE: f32 = 8.0;
+
+fn start(
+    head: &[Timeline],
+    interactions: &[u32],
+    schema: &FeatureSchema,
+    config: &TrainConfig,
+    progress: &dyn Progress,
+    rng: &mut ChaCha8Rng,
+) -> Towers {
+    progress.stage("factorise", 1);
+    let items = interactions.len();
+    let latent = config.dim - FIXED_COORDINATES;
+    let histories: Vec<Vec<u32>> =
+        head.iter().map(|line| line.steps.iter().filter(|s| s.target).map(|s| s.event.item.0).collect()).collect();
+    let mut factors = factorise::factorise(&histories, items, latent, config.ridge, rng);
+    for value in factors.inputs.iter_mut().chain(&mut factors.outputs) {
+        *value *= START_SCALE.sqrt();
+    }
+    let raw: Vec<f32> = interactions.iter().map(|&n| 0.5 * (n as f32 + 0.5).ln()).collect();
+    let mean = raw.iter().sum::<f32>() / items as f32;
+    let values: usize = schema.attribute_columns().map(|(_, values)| values.len()).sum();
+    progress.tick(1, "");
+    Towers {
+        items,
+        latent,
+        inputs: factors.inputs,
+        outputs: factors.outputs,
+        bias: raw.iter().map(|b| b - mean).collect(),
+        section: TowerSection {
+            recency: (0..WINDOW_EVENTS).map(|age| (-(age as f32) / config.recency_events).exp()).collect(),
+            kinds: kind_weights(),
+            context: vec![0.0; CONTEXT_ROWS * latent],
+            attributes: vec![0.0; values * latent],
+        },
+    }
 }

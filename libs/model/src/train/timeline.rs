@@ -1,0 +1,111 @@
+//! Each visitor's history in order, as training reads it.
+
+use attune_dataset::Dataset;
+use attune_domain::{Context, EventKey, EventKind, ItemIx, UserWindow, WINDOW_EVENTS, WindowEvent};
+use std::collections::{HashMap, HashSet};
+
+/// One interaction and where it happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) event: WindowEvent,
+    pub(crate) context: Context,
+    /// The visitor's first interaction with the item, and a liking one: something to predict.
+    pub(crate) target: bool,
+}
+
+/// An item shown in a logged slate and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    pub(crate) item: ItemIx,
+    pub(crate) at: i64,
+    pub(crate) context: Context,
+    pub(crate) position: u8,
+    pub(crate) clicked: bool,
+    pub(crate) converted: bool,
+    pub(crate) dwell: Option<f32>,
+    /// Interactions of the visitor before it.
+    pub(crate) before: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timeline {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) shown: Vec<Shown>,
+}
+
+impl Timeline {
+    /// The window before interaction `k`.
+    pub(crate) fn window(&self, k: usize) -> UserWindow {
+        let mut window = UserWindow::default();
+        for step in &self.steps[k.saturating_sub(WINDOW_EVENTS)..k] {
+            window.insert(step.event);
+        }
+        window
+    }
+
+    /// The window before interaction `k` and all items seen by then.
+    pub(crate) fn window_and_seen(&self, k: usize) -> UserWindow {
+        let mut window = UserWindow::default();
+        for step in &self.steps[..k] {
+            window.insert(step.event);
+        }
+        window
+    }
+}
+
+pub(crate) fn likes(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Click | EventKind::Like | EventKind::Conversion)
+}
+
+/// A window event of the data set's event number `index`, which breaks ties in file order.
+pub(crate) fn window_event(event: &attune_dataset::DatasetEvent, index: usize) -> WindowEvent {
+    WindowEvent {
+        occurred_at: event.occurred_at,
+        key: EventKey(index as u64),
+        item: event.item,
+        kind: event.kind,
+        value: event.value,
+    }
+}
+
+/// A timeline per user of the data set. Events of items or users outside the data set are left out.
+pub(crate) fn timelines(data: &Dataset) -> Vec<Timeline> {
+    let mut lines = vec![Timeline::default(); data.users.len()];
+    let mut touched: Vec<HashSet<ItemIx>> = vec![HashSet::new(); data.users.len()];
+    let mut slots: HashMap<(u32, u32, ItemIx), usize> = HashMap::new();
+    for (index, event) in data.events.iter().enumerate() {
+        let user = event.user as usize;
+        if user >= lines.len() || event.item.index() >= data.items.len() {
+            continue;
+        }
+        let line = &mut lines[user];
+        if event.kind == EventKind::Impression {
+            if let Some(slot) = event.slate {
+                slots.insert((event.user, slot.slate, event.item), line.shown.len());
+                line.shown.push(Shown {
+                    item: event.item,
+                    at: event.occurred_at,
+                    context: event.context,
+                    position: slot.position,
+                    clicked: false,
+                    converted: false,
+                    dwell: None,
+                    before: line.steps.len(),
+                });
+            }
+            continue;
+        }
+        let target = likes(event.kind) && touched[user].insert(event.item);
+        line.steps.push(Step { event: window_event(event, index), context: event.context, target });
+        if let Some(&at) = event.slate.and_then(|slot| slots.get(&(event.user, slot.slate, event.item))) {
+            let shown = &mut line.shown[at];
+            match event.kind {
+                EventKind::Click | EventKind::Like => shown.clicked = true,
+                EventKind::Conversion => (shown.clicked, shown.converted) = (true, true),
+                EventKind::Dwell => shown.dwell = Some(event.value.max(0.0)),
+                EventKind::Impression | EventKind::Hide => {}
+            }
+        }
+    }
+    lines
+}
