@@ -51,11 +51,16 @@ impl SubjectKey {
         if path.exists() {
             return Self::load(path);
         }
-        let mut key = [0; KEY_BYTES];
-        getrandom::fill(&mut key).map_err(|e| KeyError::Random(e.to_string()))?;
-        let fresh = Self::new(1, key);
+        let fresh = Self::random()?;
         fresh.save(path)?;
         Ok(fresh)
+    }
+
+    /// A fresh key of version 1, which is nowhere yet.
+    pub fn random() -> Result<Self, KeyError> {
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(|e| KeyError::Random(e.to_string()))?;
+        Ok(Self::new(1, key))
     }
 
     /// Writes the key file with mode 0600, replacing none.

@@ -1,0 +1,104 @@
+//! Arguments of every command, and the exit code of all.
+
+use crate::import::ImportArgs;
+use crate::model::ModelArgs;
+use crate::output;
+use crate::simulate::SimulateArgs;
+use crate::train::TrainArgs;
+use attune_runtime::{Exit, Fatal};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// An edge-to-origin personalization platform.
+#[derive(Debug, Parser)]
+#[command(name = "attune", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Turn somebody's history into a data set
+    Import(ImportArgs),
+    /// Train a model bundle on a data set
+    Train(TrainArgs),
+    /// Look at model bundles
+    Model(ModelArgs),
+    /// Send simulated visitors through a running platform and watch what it learns
+    Simulate(SimulateArgs),
+}
+
+/// The whole program: arguments, command, exit code.
+pub fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() => {
+            output::note(&format!("attune: {}", usage_line(&error)));
+            return ExitCode::from(Exit::Usage as u8);
+        }
+        Err(wanted) => {
+            // Help or the version. Nobody is left to tell if printing fails.
+            let _ = wanted.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let result = match command {
+        Command::Import(args) => crate::import::run(&args),
+        Command::Train(args) => crate::train::run(&args),
+        Command::Model(args) => crate::model::run(&args),
+        Command::Simulate(args) => crate::simulate::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("attune: {}", output::one_line(&error)));
+            ExitCode::from(Fatal::code_of(&error) as u8)
+        }
+    }
+}
+
+/// What clap says over several lines, in one: the mistake, then the hint, without the usage.
+fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut parts = Vec::new();
+    for paragraph in text.split("\n\n") {
+        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.is_empty() || line.starts_with("Usage:") || line.starts_with("For more information") {
+            continue;
+        }
+        parts.push(line.strip_prefix("error: ").unwrap_or(&line).to_owned());
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_names_it() {
+        for (arguments, wanted) in [
+            (vec!["attune"], "requires a subcommand"),
+            (vec!["attune", "import", "x", "--form", "csv"], "'--form'"),
+            (vec!["attune", "import", "x"], "--to <DIR>"),
+            (vec!["attune", "import", "x", "--to", "y", "--from", "xml"], "movielens"),
+            (vec!["attune", "train", "--data", "x"], "--out <DIR>"),
+            (vec!["attune", "simulate", "--seed", "-1"], "-1"),
+            (vec!["attune", "simulate", "--rate", "0"], "--rate"),
+            (vec!["attune", "simulate", "--duration", "soon"], "--duration"),
+            (vec!["attune", "frobnicate"], "'frobnicate'"),
+        ] {
+            let error = Cli::try_parse_from(&arguments).unwrap_err();
+            let line = usage_line(&error);
+            assert!(error.use_stderr() && line.contains(wanted), "{arguments:?}: {line}");
+            assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The `attune` command line: import, train, look at models, send simulated visitors through a platform.
+//!
+//! Always holds: results go to stdout and everything else to stderr; a mistake is one line and one exit code of
+//! `attune_runtime::Exit`; and only this crate sees all services.
+
+pub mod cli;
+pub mod import;
+pub mod model;
+pub mod output;
+pub mod simulate;
+pub mod train;
