@@ -19,7 +19,7 @@ const SIMULATED_SESSIONS: u32 = 3;
 
 /// Where an empty folder is filled from.
 #[derive(Debug, Clone)]
-pub enum Filling {
+pub(crate) enum Filling {
     /// An imported data set or a raw folder of a known format.
     Data(std::path::PathBuf),
     /// The simulated world of this seed.
@@ -27,12 +27,12 @@ pub enum Filling {
 }
 
 /// The world a state folder was filled from has its catalogue at a fixed time, so that seed and folder agree for ever.
-pub fn world(seed: u64) -> anyhow::Result<World> {
+pub(crate) fn world(seed: u64) -> anyhow::Result<World> {
     World::new(WorldConfig { seed, ..WorldConfig::default() }).or_exit(Exit::Usage)
 }
 
 /// Reads the data set under the state folder's key.
-pub fn read(state: &StateFolder, filling: &Filling, now: UnixMillis) -> anyhow::Result<Dataset> {
+pub(crate) fn read(state: &StateFolder, filling: &Filling, now: UnixMillis) -> anyhow::Result<Dataset> {
     match filling {
         Filling::World { seed } => Ok(world(*seed)?.history(&state.subject_key()?, now, SIMULATED_SESSIONS)),
         Filling::Data(path) if Dataset::exists(path) => {
@@ -49,9 +49,9 @@ pub fn read(state: &StateFolder, filling: &Filling, now: UnixMillis) -> anyhow::
                 })
                 .or_exit(Exit::Data)?;
             let source = Source { format, path: path.clone() };
-            let progress = attune_dataset::BarProgress::new();
+            let progress = attune_dataset::BarProgress::default();
             let (data, report) = import(&source, &state.subject_key()?, &progress).or_exit(Exit::Data)?;
-            crate::say(&format!("{report}"));
+            crate::output::note(&report.to_string());
             if data.events.is_empty() {
                 return Err(anyhow::anyhow!("{} holds no usable event", path.display())).or_exit(Exit::Data);
             }
@@ -71,18 +71,17 @@ fn adopt_key(state: &StateFolder, data: &Path) -> anyhow::Result<()> {
 }
 
 /// Trains a bundle where the folder has none.
-pub fn train(state: &StateFolder, data: &Dataset, config: &TrainConfig) -> anyhow::Result<Bundle> {
-    let progress = attune_model::Bar::new();
-    let bundle = attune_model::train(data, config, &progress).or_exit(Exit::Data)?;
+pub(crate) fn train(state: &StateFolder, data: &Dataset, config: &TrainConfig) -> anyhow::Result<Bundle> {
+    let fresh = state.bundles().join("training");
+    let bundle = crate::train::train_to(data, &fresh, config, &attune_model::Bar::default())?;
     let version = bundle.version().to_string();
-    std::fs::create_dir_all(state.bundles()).context("create the folder of bundles")?;
-    bundle.save(&state.bundles().join(&version)).context("save bundle")?;
+    std::fs::rename(&fresh, state.bundles().join(&version)).context("keep the bundle")?;
     state.choose_bundle(&version)?;
     Ok(bundle)
 }
 
 /// Writes items, attributes and history to the log. Run again after a crash, it goes on where it stopped.
-pub async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) -> anyhow::Result<()> {
+pub(crate) async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) -> anyhow::Result<()> {
     let done = log.bounds(Topic::ItemUpdates).await?.end as usize;
     let updates: Vec<ItemUpdate> = data
         .items
@@ -110,7 +109,7 @@ pub async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) -> anyhow
             .collect();
         log.append(Topic::UserUpdates, records).await.context("write attributes")?;
     }
-    let bar = crate::progress_bar("filling the event log", data.events.len() as u64);
+    let bar = crate::output::progress_bar("filling the event log", data.events.len() as u64);
     for start in (0..data.events.len()).step_by(BATCH) {
         let end = (start + BATCH).min(data.events.len());
         let records = (start..end)

@@ -1,6 +1,7 @@
 //! The whole platform in one process: every service behind its own contract, without a socket between them.
 
 use crate::settings::Settings;
+use crate::up::ReadyLine;
 use crate::state::StateFolder;
 use anyhow::Context as _;
 use attune_edge::{EdgeDeps, Operator};
@@ -26,14 +27,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A platform that serves.
-pub struct Running {
-    pub edge: SocketAddr,
-    pub admin: SocketAddr,
-    pub origin_grpc: String,
-    pub serving: Arc<Serving>,
-    pub users: u64,
-    pub shutdown: Shutdown,
-    pub clock: Clock,
+pub(crate) struct Running {
+    pub(crate) edge: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) origin_grpc: String,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) users: u64,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) clock: Clock,
     tasks: JoinSet<()>,
     origin_server: grpc::Serving,
     serving_edge: tokio::task::JoinHandle<()>,
@@ -41,15 +42,15 @@ pub struct Running {
 }
 
 /// The stores of a state folder, open in this process.
-pub struct Stores {
-    pub event_log: Arc<dyn EventLog>,
-    pub decision_log: Arc<EmbeddedDecisionLog>,
-    pub features: Arc<dyn FeatureStore>,
+pub(crate) struct Stores {
+    pub(crate) event_log: Arc<dyn EventLog>,
+    pub(crate) decision_log: Arc<EmbeddedDecisionLog>,
+    pub(crate) features: Arc<dyn FeatureStore>,
 }
 
 impl Stores {
     /// A folder in use by another process is refused with exit code 75.
-    pub fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
         let options = settings.embedder.feature_options(clock);
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
         Ok(Self {
@@ -71,7 +72,7 @@ impl Stores {
 }
 
 /// Starts every service and answers when all are ready.
-pub async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> anyhow::Result<Running> {
+pub(crate) async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> anyhow::Result<Running> {
     let clock = system_clock();
     let shutdown = Shutdown::new();
     let mut tasks = JoinSet::new();
@@ -211,8 +212,17 @@ pub async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> a
 }
 
 impl Running {
+    pub(crate) fn ready(&self) -> ReadyLine {
+        let mut line = ReadyLine::new(format!("http://{}", self.edge), self.origin_grpc.clone());
+        line.admin = crate::settings::SERVICES.map(|name| (name, format!("http://{}", self.admin))).into();
+        line.model_version = self.serving.bundle.version().to_string();
+        line.items = self.serving.catalogue.len();
+        line.users = self.users;
+        line
+    }
+
     /// Waits for the end, and drains: visitors' connections first, then the services behind them.
-    pub async fn ended(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ended(mut self) -> anyhow::Result<()> {
         self.shutdown.wait().await;
         self.serving_edge.await.context("serve visitors")?;
         let drained = async { while self.tasks.join_next().await.is_some() {} };
@@ -224,10 +234,10 @@ impl Running {
 }
 
 /// Waits until the feature store has applied everything the log holds.
-pub async fn catch_up(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow::Result<()> {
+pub(crate) async fn catch_up(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow::Result<()> {
     let end = log.bounds(Topic::UserEvents).await.context("read the event log")?.end;
     let from = features.progress(USER_EVENTS_CONSUMER).await.context("read the feature store")?;
-    let bar = crate::progress_bar("applying the event log", end - from.min(end));
+    let bar = crate::output::progress_bar("applying the event log", end - from.min(end));
     let mut applied = from;
     while applied < end {
         applied = features

@@ -15,23 +15,23 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// Every service's settings.
-pub struct Settings {
-    pub edge: EdgeConfig,
-    pub origin: OriginConfig,
-    pub retrieval: RetrievalConfig,
-    pub ranking: RankingConfig,
-    pub bandit: BanditConfig,
-    pub llm: LlmConfig,
-    pub embedder: EmbedderConfig,
+pub(crate) struct Settings {
+    pub(crate) edge: EdgeConfig,
+    pub(crate) origin: OriginConfig,
+    pub(crate) retrieval: RetrievalConfig,
+    pub(crate) ranking: RankingConfig,
+    pub(crate) bandit: BanditConfig,
+    pub(crate) llm: LlmConfig,
+    pub(crate) embedder: EmbedderConfig,
 }
 
-pub const SERVICES: [&str; 7] = ["edge", "origin", "retrieval", "ranking", "bandit", "llm", "embedder"];
+pub(crate) const SERVICES: [&str; 7] = ["edge", "origin", "retrieval", "ranking", "bandit", "llm", "embedder"];
 
 /// Overrides of each service's defaults, from the tables of `--config FILE`.
-pub struct Tables(toml::Table);
+pub(crate) struct Tables(toml::Table);
 
 impl Tables {
-    pub fn read(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(Self(toml::Table::new())) };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("read config file {}", file.display()))
@@ -54,7 +54,7 @@ impl Tables {
     }
 
     /// Sets a key unless the file says otherwise.
-    pub fn default(&mut self, service: &str, key: &str, value: impl Into<toml::Value>) {
+    pub(crate) fn default(&mut self, service: &str, key: &str, value: impl Into<toml::Value>) {
         let table = self.0.entry(service).or_insert_with(|| toml::Table::new().into());
         let mut path = key.split('.').peekable();
         let mut at = table;
@@ -68,7 +68,7 @@ impl Tables {
     }
 
     /// `key=value` pairs of a service, as its own `--set` takes them.
-    pub fn overrides(&self, service: &str) -> Vec<(String, String)> {
+    pub(crate) fn overrides(&self, service: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         if let Some(table) = self.0.get(service) {
             flatten("", table, &mut pairs);
@@ -86,7 +86,7 @@ impl Tables {
     }
 
     /// Every service's settings; a problem in any of them refuses them all before a port opens.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
         Ok(Settings {
             edge: self.load("edge", attune_edge::DEFAULT_CONFIG, EdgeConfig::check)?,
             origin: self.load("origin", attune_origin::DEFAULT_CONFIG, OriginConfig::check)?,

@@ -10,13 +10,13 @@ const FORMAT: u32 = 1;
 
 /// Paths inside a state folder.
 #[derive(Debug, Clone)]
-pub struct StateFolder {
+pub(crate) struct StateFolder {
     root: PathBuf,
 }
 
 impl StateFolder {
     /// Creates the folder where there is none, and checks its format where there is one.
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root)
             .with_context(|| format!("create state folder {}", root.display()))
             .or_exit(Exit::TryLater)?;
@@ -44,43 +44,43 @@ impl StateFolder {
         Ok(Self { root })
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn subject_key_path(&self) -> PathBuf {
+    pub(crate) fn subject_key_path(&self) -> PathBuf {
         self.root.join("keys/subject.key")
     }
 
     /// Keys the user hashes of logs and traces.
-    pub fn log_key_path(&self) -> PathBuf {
+    pub(crate) fn log_key_path(&self) -> PathBuf {
         self.root.join("keys/log.key")
     }
 
     /// Event log and decision log, owned by the origin.
-    pub fn origin(&self) -> PathBuf {
+    pub(crate) fn origin(&self) -> PathBuf {
         self.root.join("origin")
     }
 
-    pub fn event_log(&self) -> PathBuf {
+    pub(crate) fn event_log(&self) -> PathBuf {
         self.origin().join("events")
     }
 
-    pub fn decision_log(&self) -> PathBuf {
+    pub(crate) fn decision_log(&self) -> PathBuf {
         self.origin().join("decisions")
     }
 
     /// Feature store and posteriors, owned by the embedder.
-    pub fn features(&self) -> PathBuf {
+    pub(crate) fn features(&self) -> PathBuf {
         self.root.join("embedder")
     }
 
-    pub fn bundles(&self) -> PathBuf {
+    pub(crate) fn bundles(&self) -> PathBuf {
         self.root.join("bundles")
     }
 
     /// The bundle that serves, if one was chosen.
-    pub fn bundle(&self) -> Option<PathBuf> {
+    pub(crate) fn bundle(&self) -> Option<PathBuf> {
         let version = std::fs::read_to_string(self.bundles().join("live")).ok()?;
         let version = version.trim();
         let plain = !version.is_empty() && version.bytes().all(|b| b.is_ascii_hexdigit());
@@ -88,27 +88,37 @@ impl StateFolder {
     }
 
     /// Makes a bundle of this folder the one that serves.
-    pub fn choose_bundle(&self, version: &str) -> anyhow::Result<()> {
+    pub(crate) fn choose_bundle(&self, version: &str) -> anyhow::Result<()> {
         let live = self.bundles().join("live");
         let fresh = self.bundles().join("live.tmp");
         std::fs::write(&fresh, version).context("write the live bundle's version")?;
         std::fs::rename(&fresh, &live).context("choose the live bundle")
     }
 
-    pub fn index(&self) -> PathBuf {
+    pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")
     }
 
-    pub fn traces(&self, service: &str) -> PathBuf {
+    pub(crate) fn traces(&self, service: &str) -> PathBuf {
         self.root.join("traces").join(format!("{service}.otlp.jsonl"))
     }
 
     /// Present once the folder was filled to the end.
-    pub fn filled_marker(&self) -> PathBuf {
+    pub(crate) fn filled_marker(&self) -> PathBuf {
         self.root.join("FILLED")
     }
 
-    pub fn subject_key(&self) -> anyhow::Result<SubjectKey> {
+    /// Creates the key of user hashes where there is none.
+    pub(crate) fn log_key(&self) -> anyhow::Result<()> {
+        if self.log_key_path().exists() {
+            return Ok(());
+        }
+        // The same care as for the subject key: random, private, never replaced.
+        SubjectKey::load_or_create(&self.log_key_path()).or_exit(Exit::TryLater)?;
+        Ok(())
+    }
+
+    pub(crate) fn subject_key(&self) -> anyhow::Result<SubjectKey> {
         SubjectKey::load_or_create(&self.subject_key_path()).or_exit(Exit::Data)
     }
 }
