@@ -47,7 +47,8 @@ impl EmbedderConfig {
             (self.retry_longest < self.retry_first, "retry_longest: must not be below retry_first"),
         ]
         .into_iter()
-        .filter_map(|(wrong, problem)| wrong.then(|| problem.to_owned()))
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, problem)| problem.to_owned())
         .collect()
     }
 
