@@ -46,7 +46,8 @@ struct Engine {
 impl Engine {
     fn open(dir: &Path) -> Result<Self, StorageError> {
         let folder = Folder::open(dir)?;
-        let db = Database::builder(dir.join("data")).worker_threads(2).cache_size(CACHE_BYTES).open()?;
+        let db =
+            Database::builder(dir.join("data")).worker_threads(2).cache_size(CACHE_BYTES).open()?;
         Ok(Self { db, _folder: folder })
     }
 

@@ -55,8 +55,13 @@ pub enum Topic {
 }
 
 impl Topic {
-    pub const ALL: [Self; 5] =
-        [Self::UserEvents, Self::ItemUpdates, Self::UserUpdates, Self::StateVersions, Self::UserEventsDead];
+    pub const ALL: [Self; 5] = [
+        Self::UserEvents,
+        Self::ItemUpdates,
+        Self::UserUpdates,
+        Self::StateVersions,
+        Self::UserEventsDead,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,10 +124,20 @@ pub struct Bounds {
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Appends in order, atomically per call. Returns when everything is durable; concurrent callers share one sync.
-    async fn append(&self, topic: Topic, records: Vec<(Record, Option<DedupKey>)>) -> Result<Vec<Appended>, StorageError>;
+    async fn append(
+        &self,
+        topic: Topic,
+        records: Vec<(Record, Option<DedupKey>)>,
+    ) -> Result<Vec<Appended>, StorageError>;
 
     /// Up to `max` records from `from` on, in offset order. Waits up to `wait` for the first one; then empty.
-    async fn read(&self, topic: Topic, from: u64, max: usize, wait: Duration) -> Result<Vec<(u64, Record)>, StorageError>;
+    async fn read(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError>;
 
     async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError>;
 
@@ -170,7 +185,12 @@ pub trait FeatureStore: Send + Sync {
     async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError>;
 
     /// Waits until `consumer` has applied everything before `offset`, at most `wait`. Returns how far it has come.
-    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError>;
+    async fn wait_applied(
+        &self,
+        consumer: &str,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<u64, StorageError>;
 
     /// Next offset `consumer` has to apply.
     async fn progress(&self, consumer: &str) -> Result<u64, StorageError>;
@@ -231,7 +251,11 @@ impl ObjectHash {
 pub trait DecisionLog: Send + Sync {
     /// Stores records and the objects they need in one step. An object or a record already there is kept, and an
     /// erased record stays erased.
-    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError>;
+    async fn append(
+        &self,
+        entries: Vec<DecisionEntry>,
+        objects: Vec<(ObjectHash, Bytes)>,
+    ) -> Result<(), StorageError>;
 
     async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError>;
 

@@ -19,36 +19,56 @@ impl Record {
 }
 
 /// Bytes of an append, or why it is refused.
-pub(crate) fn append_bytes<'a>(records: impl Iterator<Item = &'a Record>) -> Result<usize, StorageError> {
+pub(crate) fn append_bytes<'a>(
+    records: impl Iterator<Item = &'a Record>,
+) -> Result<usize, StorageError> {
     let mut total = 0;
     for (i, record) in records.enumerate() {
         let bytes = record.bytes();
         if bytes > MAX_RECORD_BYTES {
-            return Err(StorageError::invalid(&format!("records[{i}]"), format!("must be at most {MAX_RECORD_BYTES} bytes")));
+            return Err(StorageError::invalid(
+                &format!("records[{i}]"),
+                format!("must be at most {MAX_RECORD_BYTES} bytes"),
+            ));
         }
         total += bytes;
     }
     if total > MAX_APPEND_BYTES {
-        return Err(StorageError::invalid("records", format!("must be at most {MAX_APPEND_BYTES} bytes together")));
+        return Err(StorageError::invalid(
+            "records",
+            format!("must be at most {MAX_APPEND_BYTES} bytes together"),
+        ));
     }
     Ok(total)
 }
 
 /// Bytes of decision records and objects, or why they are refused.
-pub(crate) fn decision_bytes(entries: &[DecisionEntry], objects: &[(ObjectHash, Bytes)]) -> Result<usize, StorageError> {
+pub(crate) fn decision_bytes(
+    entries: &[DecisionEntry],
+    objects: &[(ObjectHash, Bytes)],
+) -> Result<usize, StorageError> {
     let mut total = 0;
     for (i, entry) in entries.iter().enumerate() {
         if entry.record.len() > MAX_RECORD_BYTES {
-            return Err(StorageError::invalid(&format!("entries[{i}]"), format!("must be at most {MAX_RECORD_BYTES} bytes")));
+            return Err(StorageError::invalid(
+                &format!("entries[{i}]"),
+                format!("must be at most {MAX_RECORD_BYTES} bytes"),
+            ));
         }
         total += entry.record.len();
     }
     for (i, (hash, content)) in objects.iter().enumerate() {
         if content.len() > MAX_OBJECT_BYTES {
-            return Err(StorageError::invalid(&format!("objects[{i}]"), format!("must be at most {MAX_OBJECT_BYTES} bytes")));
+            return Err(StorageError::invalid(
+                &format!("objects[{i}]"),
+                format!("must be at most {MAX_OBJECT_BYTES} bytes"),
+            ));
         }
         if ObjectHash::of(content) != *hash {
-            return Err(StorageError::invalid(&format!("objects[{i}]"), "is not the content its name says"));
+            return Err(StorageError::invalid(
+                &format!("objects[{i}]"),
+                "is not the content its name says",
+            ));
         }
         total += content.len();
     }

@@ -6,8 +6,12 @@ use prost::Message as _;
 
 /// The names in a record, each once. A record that is not one is refused with its position.
 pub(crate) fn named_objects(index: usize, record: &[u8]) -> Result<Vec<ObjectHash>, StorageError> {
-    let record = DecisionRecord::decode(record)
-        .map_err(|e| StorageError::invalid(&format!("entries[{index}]"), format!("is not a decision record: {e}")))?;
+    let record = DecisionRecord::decode(record).map_err(|e| {
+        StorageError::invalid(
+            &format!("entries[{index}]"),
+            format!("is not a decision record: {e}"),
+        )
+    })?;
     let fields = [
         ("posteriors", record.posteriors),
         ("state", record.state),
@@ -20,8 +24,9 @@ pub(crate) fn named_objects(index: usize, record: &[u8]) -> Result<Vec<ObjectHas
         if hash.is_empty() {
             continue;
         }
-        let hash = ObjectHash::from_slice(&hash)
-            .ok_or_else(|| StorageError::invalid(&format!("entries[{index}].{field}"), "must be 16 bytes"))?;
+        let hash = ObjectHash::from_slice(&hash).ok_or_else(|| {
+            StorageError::invalid(&format!("entries[{index}].{field}"), "must be 16 bytes")
+        })?;
         if !names.contains(&hash) {
             names.push(hash);
         }

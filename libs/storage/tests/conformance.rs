@@ -1,5 +1,7 @@
 //! One suite per trait, run by every back-end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "conformance/backends.rs"]
 mod backends;
 #[path = "conformance/decision_log.rs"]

@@ -40,9 +40,20 @@ struct Shared {
 type Named = (DecisionEntry, Vec<ObjectHash>);
 
 enum DecisionJob {
-    Append { entries: Vec<Named>, objects: Vec<(ObjectHash, Bytes)>, bytes: usize, reply: Reply<()> },
-    Erase { uid: Uid, reply: Reply<u64> },
-    RetainFrom { before: UnixMillis, reply: Reply<u64> },
+    Append {
+        entries: Vec<Named>,
+        objects: Vec<(ObjectHash, Bytes)>,
+        bytes: usize,
+        reply: Reply<()>,
+    },
+    Erase {
+        uid: Uid,
+        reply: Reply<u64>,
+    },
+    RetainFrom {
+        before: UnixMillis,
+        reply: Reply<u64>,
+    },
 }
 
 impl Job for DecisionJob {
@@ -73,12 +84,18 @@ impl EmbeddedDecisionLog {
 
 #[async_trait]
 impl DecisionLog for EmbeddedDecisionLog {
-    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError> {
+    async fn append(
+        &self,
+        entries: Vec<DecisionEntry>,
+        objects: Vec<(ObjectHash, Bytes)>,
+    ) -> Result<(), StorageError> {
         let bytes = decision_bytes(&entries, &objects)?;
         let entries = entries
             .into_iter()
             .enumerate()
-            .map(|(i, entry)| Ok((named_objects(i, &entry.record)?, entry)).map(|(names, entry)| (entry, names)))
+            .map(|(i, entry)| {
+                Ok((named_objects(i, &entry.record)?, entry)).map(|(names, entry)| (entry, names))
+            })
             .collect::<Result<Vec<_>, StorageError>>()?;
         if entries.is_empty() && objects.is_empty() {
             return Ok(());
@@ -102,7 +119,10 @@ impl DecisionLog for EmbeddedDecisionLog {
 
     async fn object(&self, hash: ObjectHash) -> Result<Option<Bytes>, StorageError> {
         let shared = self.shared.clone();
-        blocking(move || Ok(shared.objects.get(hash.0)?.map(|content| Bytes::copy_from_slice(&content)))).await
+        blocking(move || {
+            Ok(shared.objects.get(hash.0)?.map(|content| Bytes::copy_from_slice(&content)))
+        })
+        .await
     }
 
     async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError> {
@@ -140,10 +160,12 @@ impl Shared {
         let mut staged = HashSet::new();
         for job in jobs {
             match job {
-                DecisionJob::Append { entries, objects, reply, .. } => match self.stage(&mut batch, &mut staged, entries, objects) {
-                    Ok(()) => waiting.push(reply),
-                    Err(e) => drop(reply.send(Err(e))),
-                },
+                DecisionJob::Append { entries, objects, reply, .. } => {
+                    match self.stage(&mut batch, &mut staged, entries, objects) {
+                        Ok(()) => waiting.push(reply),
+                        Err(e) => drop(reply.send(Err(e))),
+                    }
+                }
                 DecisionJob::Erase { uid, reply } => {
                     settle(&mut waiting, std::mem::replace(&mut batch, self.engine.batch()));
                     drop(reply.send(self.erase(uid)));
@@ -235,7 +257,11 @@ impl Shared {
     }
 
     /// Takes records away durably, with what only they name; `replace` says what becomes of the record itself.
-    fn remove(&self, ids: &[RequestId], replace: impl Fn(&mut OwnedWriteBatch, RequestId)) -> Result<(), StorageError> {
+    fn remove(
+        &self,
+        ids: &[RequestId],
+        replace: impl Fn(&mut OwnedWriteBatch, RequestId),
+    ) -> Result<(), StorageError> {
         let mut batch = self.engine.batch();
         let mut going: HashSet<[u8; 32]> = HashSet::new();
         let mut touched = HashSet::new();
@@ -244,7 +270,9 @@ impl Shared {
                 && let Some((uid, record)) = live(&stored)?
             {
                 batch.remove(&self.by_uid, [uid.0.as_slice(), &id.0].concat());
-                for name in named_objects(0, record).map_err(|_| StorageError::corrupt("decision record"))? {
+                for name in named_objects(0, record)
+                    .map_err(|_| StorageError::corrupt("decision record"))?
+                {
                     let key = named(name, id);
                     batch.remove(&self.names, key.as_slice());
                     going.insert(key);
@@ -276,7 +304,8 @@ impl Shared {
         let mut before = self.unnamed.lock();
         for guard in self.objects.iter() {
             let key = guard.key()?;
-            let hash = ObjectHash::from_slice(&key).ok_or_else(|| StorageError::corrupt("object name"))?;
+            let hash =
+                ObjectHash::from_slice(&key).ok_or_else(|| StorageError::corrupt("object name"))?;
             if self.names.prefix(hash.0).next().is_some() {
                 continue;
             }
@@ -320,5 +349,6 @@ fn named(name: ObjectHash, id: RequestId) -> [u8; 32] {
 }
 
 fn request(bytes: &[u8]) -> Result<RequestId, StorageError> {
-    RequestId::from_slice(bytes).ok_or_else(|| StorageError::corrupt("request id in the decision log"))
+    RequestId::from_slice(bytes)
+        .ok_or_else(|| StorageError::corrupt("request id in the decision log"))
 }

@@ -30,7 +30,9 @@ impl Folder {
             .map_err(|e| io("open", &path, &e))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StorageError::InUse { pid: owner(&mut lock) }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StorageError::InUse { pid: owner(&mut lock) });
+            }
             Err(TryLockError::Error(e)) => return Err(io("lock", &path, &e)),
         }
         let write = |lock: &mut File| {
@@ -55,8 +57,15 @@ fn check_format(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join("FORMAT");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let found = text.trim().parse().map_err(|_| StorageError::corrupt(format!("format file {}", path.display())))?;
-            if found == FORMAT { Ok(()) } else { Err(StorageError::FormatVersion { found, supported: FORMAT }) }
+            let found = text
+                .trim()
+                .parse()
+                .map_err(|_| StorageError::corrupt(format!("format file {}", path.display())))?;
+            if found == FORMAT {
+                Ok(())
+            } else {
+                Err(StorageError::FormatVersion { found, supported: FORMAT })
+            }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             // Written aside and renamed: a torn format file would lock its owner out.

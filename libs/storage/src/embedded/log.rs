@@ -3,7 +3,9 @@
 use super::writer::{Job, Reply, Writer};
 use super::{Engine, blocking, day_bytes};
 use crate::limits::append_bytes;
-use crate::{Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic};
+use crate::{
+    Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic,
+};
 use async_trait::async_trait;
 use attune_proto::storage::v1::LogRecord;
 use bytes::Bytes;
@@ -80,9 +82,16 @@ impl EventLog for EmbeddedEventLog {
         self.writer.ask(|reply| LogJob::Append { topic, records, bytes, reply }).await
     }
 
-    async fn read(&self, topic: Topic, from: u64, max: usize, wait: Duration) -> Result<Vec<(u64, Record)>, StorageError> {
+    async fn read(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
         let mut end = self.shared.ends[topic as usize].subscribe();
-        let arrived = matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
+        let arrived =
+            matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
         if !arrived || max == 0 {
             return Ok(Vec::new());
         }
@@ -110,17 +119,25 @@ impl EventLog for EmbeddedEventLog {
 
 impl Shared {
     /// Up to `max` durable records from `from` on.
-    fn scan(&self, topic: Topic, from: u64, max: usize) -> Result<Vec<(u64, Record)>, StorageError> {
+    fn scan(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
         // What lies beyond the end is being written.
         let end = *self.ends[topic as usize].borrow();
         let mut found = Vec::with_capacity(max.min(1_024));
         let mut bytes = 0;
-        for guard in self.topics[topic as usize].range(from.to_be_bytes()..end.to_be_bytes()).take(max) {
+        for guard in
+            self.topics[topic as usize].range(from.to_be_bytes()..end.to_be_bytes()).take(max)
+        {
             let (key, value) = guard.into_inner()?;
             let at = offset(&key)?;
             let stored = LogRecord::decode(Bytes::copy_from_slice(&value))
                 .map_err(|_| StorageError::corrupt(format!("record {at} of {}", topic.as_str())))?;
-            let record = Record { key: stored.key, value: stored.value, traceparent: stored.traceparent };
+            let record =
+                Record { key: stored.key, value: stored.value, traceparent: stored.traceparent };
             bytes += record.bytes();
             found.push((at, record));
             if bytes >= MAX_READ_BYTES {
@@ -135,13 +152,19 @@ impl Shared {
         let mut forgets = Vec::new();
         for job in jobs {
             match job {
-                LogJob::Append { topic, records, reply, .. } => appends.push((topic, records, reply)),
+                LogJob::Append { topic, records, reply, .. } => {
+                    appends.push((topic, records, reply))
+                }
                 LogJob::ForgetDedup { day, reply } => forgets.push((day, reply)),
             }
         }
-        let (calls, replies): (Vec<_>, Vec<_>) = appends.into_iter().map(|(t, r, reply)| ((t, r), reply)).unzip();
+        let (calls, replies): (Vec<_>, Vec<_>) =
+            appends.into_iter().map(|(t, r, reply)| ((t, r), reply)).unzip();
         match self.commit(calls) {
-            Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| drop(reply.send(Ok(answer)))),
+            Ok(answers) => replies
+                .into_iter()
+                .zip(answers)
+                .for_each(|(reply, answer)| drop(reply.send(Ok(answer)))),
             Err(e) => replies.into_iter().for_each(|reply| drop(reply.send(Err(e.clone())))),
         }
         for (day, reply) in forgets {
@@ -174,7 +197,11 @@ impl Shared {
                 }
                 let Record { key, value, traceparent } = record;
                 let stored = LogRecord { key, value, traceparent, ..Default::default() };
-                batch.insert(&self.topics[t], next[t].to_be_bytes().as_slice(), stored.encode_to_vec());
+                batch.insert(
+                    &self.topics[t],
+                    next[t].to_be_bytes().as_slice(),
+                    stored.encode_to_vec(),
+                );
                 answer.push(Appended::New(next[t]));
                 next[t] += 1;
             }
@@ -198,5 +225,8 @@ fn dedup_key(topic: Topic, identity: &DedupKey) -> [u8; 25] {
 }
 
 fn offset(bytes: &[u8]) -> Result<u64, StorageError> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("offset in the event log"))
+    bytes
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| StorageError::corrupt("offset in the event log"))
 }

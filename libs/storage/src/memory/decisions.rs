@@ -37,7 +37,11 @@ impl State {
 
 #[async_trait]
 impl DecisionLog for MemoryDecisionLog {
-    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError> {
+    async fn append(
+        &self,
+        entries: Vec<DecisionEntry>,
+        objects: Vec<(ObjectHash, Bytes)>,
+    ) -> Result<(), StorageError> {
         decision_bytes(&entries, &objects)?;
         let names = entries
             .iter()
@@ -74,7 +78,14 @@ impl DecisionLog for MemoryDecisionLog {
 
     async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError> {
         let state = self.0.lock();
-        Ok(state.records.iter().rev().filter(|(_, r)| r.is_some()).take(max).map(|(id, _)| *id).collect())
+        Ok(state
+            .records
+            .iter()
+            .rev()
+            .filter(|(_, r)| r.is_some())
+            .take(max)
+            .map(|(id, _)| *id)
+            .collect())
     }
 
     async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError> {
@@ -90,14 +101,16 @@ impl DecisionLog for MemoryDecisionLog {
 
     async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError> {
         let mut state = self.0.lock();
-        let kept = state.records.split_off(&RequestId::new(before.clamp(0, (1 << 48) - 1), [0; 10]));
+        let kept =
+            state.records.split_off(&RequestId::new(before.clamp(0, (1 << 48) - 1), [0; 10]));
         let dropped = std::mem::replace(&mut state.records, kept);
         let mut count = 0;
         for (_, names) in dropped.into_values().flatten() {
             state.release(&names);
             count += 1;
         }
-        let found: HashSet<_> = state.objects.keys().filter(|hash| !state.named.contains_key(hash)).copied().collect();
+        let found: HashSet<_> =
+            state.objects.keys().filter(|hash| !state.named.contains_key(hash)).copied().collect();
         for hash in found.intersection(&std::mem::take(&mut state.unnamed)) {
             state.objects.remove(hash);
         }

@@ -2,7 +2,9 @@
 
 use crate::decay::{Decay, Posteriors};
 use crate::progress::Progress;
-use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
+use crate::{
+    EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER,
+};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, RequestId, Uid, UserState};
 use parking_lot::Mutex;
@@ -38,7 +40,12 @@ impl FeatureStore for MemoryFeatureStore {
         Ok(uids.iter().map(|uid| state.users.get(uid).cloned().unwrap_or_default()).collect())
     }
 
-    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
+    async fn wait_applied(
+        &self,
+        consumer: &str,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<u64, StorageError> {
         Ok(self.progress.wait(consumer, offset, wait).await)
     }
 
@@ -64,7 +71,10 @@ impl FeatureStore for MemoryFeatureStore {
 
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
         if batch.next_offset < batch.expected_offset {
-            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
+            return Err(StorageError::invalid(
+                "next_offset",
+                "must not be before the expected offset",
+            ));
         }
         let mut state = self.state.lock();
         let found = self.progress.get(batch.consumer);

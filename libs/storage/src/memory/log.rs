@@ -22,7 +22,11 @@ struct TopicState {
 
 #[async_trait]
 impl EventLog for MemoryEventLog {
-    async fn append(&self, topic: Topic, records: Vec<(Record, Option<DedupKey>)>) -> Result<Vec<Appended>, StorageError> {
+    async fn append(
+        &self,
+        topic: Topic,
+        records: Vec<(Record, Option<DedupKey>)>,
+    ) -> Result<Vec<Appended>, StorageError> {
         append_bytes(records.iter().map(|(record, _)| record))?;
         let mut state = self.topics[topic as usize].lock();
         let mut answer = Vec::with_capacity(records.len());
@@ -42,9 +46,16 @@ impl EventLog for MemoryEventLog {
         Ok(answer)
     }
 
-    async fn read(&self, topic: Topic, from: u64, max: usize, wait: Duration) -> Result<Vec<(u64, Record)>, StorageError> {
+    async fn read(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
         let mut end = self.ends[topic as usize].subscribe();
-        let arrived = matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
+        let arrived =
+            matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
         let mut found = Vec::new();
         if !arrived {
             return Ok(found);

@@ -33,8 +33,17 @@ fn name(text: &str) -> Bytes {
 
 /// A hit that names the visitor's state and a shared candidate set.
 fn entry(at: i64, user: u8, state: &str, candidates: &str) -> DecisionEntry {
-    let record = DecisionRecord { now: at, state: name(state), candidates: name(candidates), ..Default::default() };
-    DecisionEntry { request_id: id(at), uid: Uid([user; 17]), record: record.encode_to_vec().into() }
+    let record = DecisionRecord {
+        now: at,
+        state: name(state),
+        candidates: name(candidates),
+        ..Default::default()
+    };
+    DecisionEntry {
+        request_id: id(at),
+        uid: Uid([user; 17]),
+        record: record.encode_to_vec().into(),
+    }
 }
 
 async fn has(log: &Log, text: &str) -> bool {
@@ -73,7 +82,8 @@ async fn recent_is_newest_first(log: Log, _: &Time) {
 }
 
 async fn erasing_takes_the_visitors_records_and_what_only_they_name(log: Log, _: &Time) {
-    let entries = vec![entry(1, 1, "mine", "set"), entry(2, 1, "mine", "set"), entry(3, 2, "yours", "set")];
+    let entries =
+        vec![entry(1, 1, "mine", "set"), entry(2, 1, "mine", "set"), entry(3, 2, "yours", "set")];
     log.append(entries, vec![object("mine"), object("yours"), object("set")]).await.unwrap();
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 2);
     assert_eq!(log.get(id(1)).await.unwrap(), Decision::Erased);
@@ -91,7 +101,8 @@ async fn an_erased_record_is_not_brought_back(log: Log, _: &Time) {
 }
 
 async fn retention_takes_old_records_and_what_only_they_name(log: Log, _: &Time) {
-    let entries = vec![entry(100, 1, "old", "set"), entry(199, 2, "old", "set"), entry(200, 1, "new", "set")];
+    let entries =
+        vec![entry(100, 1, "old", "set"), entry(199, 2, "old", "set"), entry(200, 1, "new", "set")];
     log.append(entries, vec![object("old"), object("new"), object("set")]).await.unwrap();
     log.append(vec![entry(150, 9, "x", "y")], vec![]).await.unwrap();
     log.erase_user(Uid([9; 17])).await.unwrap();
@@ -107,7 +118,12 @@ async fn retention_takes_old_records_and_what_only_they_name(log: Log, _: &Time)
 }
 
 async fn objects_that_nothing_ever_named_go_the_second_time(log: Log, _: &Time) {
-    log.append(vec![entry(300, 1, "state", "set")], vec![object("set"), object("stray"), object("early")]).await.unwrap();
+    log.append(
+        vec![entry(300, 1, "state", "set")],
+        vec![object("set"), object("stray"), object("early")],
+    )
+    .await
+    .unwrap();
     log.retain_from(10).await.unwrap();
     assert!(has(&log, "stray").await && has(&log, "early").await);
     log.append(vec![entry(301, 1, "early", "set")], vec![]).await.unwrap();
@@ -116,17 +132,26 @@ async fn objects_that_nothing_ever_named_go_the_second_time(log: Log, _: &Time) 
 }
 
 async fn bad_input_changes_nothing(log: Log, _: &Time) {
-    let not_a_record = DecisionEntry { record: Bytes::from_static(b"\xff\xff"), ..entry(2, 1, "s", "set") };
+    let not_a_record =
+        DecisionEntry { record: Bytes::from_static(b"\xff\xff"), ..entry(2, 1, "s", "set") };
     let short = DecisionRecord { own: Bytes::from_static(b"short"), ..Default::default() };
-    let short_name = DecisionEntry { record: short.encode_to_vec().into(), ..entry(2, 1, "s", "set") };
+    let short_name =
+        DecisionEntry { record: short.encode_to_vec().into(), ..entry(2, 1, "s", "set") };
     let cases = [
         (vec![entry(1, 1, "s", "set"), not_a_record], vec![object("s")], "entries[1]"),
         (vec![entry(1, 1, "s", "set"), short_name], vec![object("s")], "entries[1].own"),
-        (vec![entry(1, 1, "s", "set")], vec![object("s"), (object("s").0, Bytes::from_static(b"t"))], "objects[1]"),
+        (
+            vec![entry(1, 1, "s", "set")],
+            vec![object("s"), (object("s").0, Bytes::from_static(b"t"))],
+            "objects[1]",
+        ),
     ];
     for (entries, objects, expected) in cases {
         let refused = log.append(entries, objects).await.unwrap_err();
-        assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == expected), "{refused:?}");
+        assert!(
+            matches!(&refused, StorageError::Invalid { field, .. } if field == expected),
+            "{refused:?}"
+        );
     }
     assert_eq!(log.get(id(1)).await.unwrap(), Decision::Unknown);
     assert!(!has(&log, "s").await);

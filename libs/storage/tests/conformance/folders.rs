@@ -17,9 +17,16 @@ async fn a_log_goes_on_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3u64 {
         let log = EmbeddedEventLog::open(dir.path()).unwrap();
-        let again = log.append(Topic::UserEvents, (0..round * 10).map(record).collect()).await.unwrap();
-        assert!(again.iter().zip(0..).all(|(a, n)| *a == Appended::Duplicate(n)), "dedup outlives the process");
-        let fresh = log.append(Topic::UserEvents, (round * 10..round * 10 + 10).map(record).collect()).await.unwrap();
+        let again =
+            log.append(Topic::UserEvents, (0..round * 10).map(record).collect()).await.unwrap();
+        assert!(
+            again.iter().zip(0..).all(|(a, n)| *a == Appended::Duplicate(n)),
+            "dedup outlives the process"
+        );
+        let fresh = log
+            .append(Topic::UserEvents, (round * 10..round * 10 + 10).map(record).collect())
+            .await
+            .unwrap();
         assert!(fresh.iter().zip(round * 10..).all(|(a, n)| *a == Appended::New(n)));
         let found = log.read(Topic::UserEvents, 0, 1000, Duration::ZERO).await.unwrap();
         assert_eq!(found, (0..round * 10 + 10).map(|n| (n, record(n).0)).collect::<Vec<_>>());
@@ -30,10 +37,12 @@ async fn a_log_goes_on_where_it_stopped() {
 async fn features_outlive_the_process_and_adopt_a_new_half_life() {
     let (dir, time) = (tempfile::tempdir().unwrap(), Time::new());
     let uid = Uid([3; 17]);
-    let state = UserState { version: StateVersion { epoch: 0, next_offset: 4 }, ..Default::default() };
+    let state =
+        UserState { version: StateVersion { epoch: 0, next_offset: 4 }, ..Default::default() };
     {
         let store = EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap();
-        let evidence = PosteriorChange { item: ItemIx(7), at: START, impressions: 4.0, rewards: 1.0 };
+        let evidence =
+            PosteriorChange { item: ItemIx(7), at: START, impressions: 4.0, rewards: 1.0 };
         store
             .apply(EffectBatch {
                 consumer: USER_EVENTS_CONSUMER,
@@ -51,7 +60,7 @@ async fn features_outlive_the_process_and_adopt_a_new_half_life() {
     for (days, impressions) in [(1, 2.0), (8, 1.0), (15, 0.5)] {
         time.set(START + days * DAY);
         let store = EmbeddedFeatureStore::open(dir.path(), slower.clone()).unwrap();
-        assert_eq!(store.load_users(&[uid]).await.unwrap(), [state.clone()]);
+        assert_eq!(store.load_users(&[uid]).await.unwrap(), std::slice::from_ref(&state));
         assert_eq!(store.user_count().await.unwrap(), 1);
         assert_eq!(store.fences(&[Uid([4; 17])]).await.unwrap(), [Some(2)]);
         let snapshot = store.posteriors().await.unwrap();
@@ -85,5 +94,8 @@ fn another_format_is_refused_and_left_alone() {
     assert_eq!(refused, Some(StorageError::FormatVersion { found: 99, supported: 1 }));
     assert!(!dir.path().join("data").exists());
     std::fs::write(dir.path().join("FORMAT"), "what").unwrap();
-    assert!(matches!(EmbeddedDecisionLog::open(dir.path()).err(), Some(StorageError::Corrupt { .. })));
+    assert!(matches!(
+        EmbeddedDecisionLog::open(dir.path()).err(),
+        Some(StorageError::Corrupt { .. })
+    ));
 }
