@@ -68,6 +68,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) tail: Tail,
     pub(crate) ranker: Trained,
     pub(crate) tower_loss: f64,
+    /// Examples that the loss is a mean over.
+    pub(crate) tower_examples: u64,
     pub(crate) progress: &'a dyn Progress,
 }
 
@@ -238,7 +240,7 @@ impl Finish<'_> {
             }
         };
         let check = self.ranker.validation;
-        put("tower.loss", Some(self.tower_loss), 1);
+        put("tower.loss", Some(self.tower_loss), self.tower_examples);
         put(
             "tower.unseen_recall_at_100",
             Some(self.tail.found as f64 / self.tail.samples.max(1) as f64),
