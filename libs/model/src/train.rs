@@ -1,5 +1,6 @@
 //! Training: a data set to a bundle. Deterministic for a seed.
 
+mod calibration;
 mod content;
 mod describe;
 mod factorise;

@@ -333,11 +333,13 @@ fn data_hash(data: &Dataset) -> String {
 
 /// The crate's version, and a hash of what turns data into weights and windows into vectors.
 fn code_version() -> String {
-    const SOURCES: [&str; 9] = [
+    const SOURCES: [&str; 11] = [
         include_str!("../features.rs"),
         include_str!("../tower.rs"),
         include_str!("../content.rs"),
         include_str!("../train.rs"),
+        include_str!("calibration.rs"),
+        include_str!("content.rs"),
         include_str!("describe.rs"),
         include_str!("factorise.rs"),
         include_str!("ranking.rs"),
