@@ -3,6 +3,7 @@
 //! Protocol: each visitor's last event held out (ties in file order), the whole catalogue of 9,742 items, history
 //! excluded. `quality tune` holds out the event before it instead, which is what settings are chosen on.
 //! `quality [tune] [field=value ...]` overrides fields of the training config.
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed run")]
 
 #[path = "../tests/fixtures/movielens.rs"]
 mod movielens;

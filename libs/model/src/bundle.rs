@@ -5,10 +5,10 @@
 
 use crate::cohorts::Cohorts;
 use crate::content::{ContentSection, Vocabulary};
-use crate::features::RankerSection;
 use crate::histogram::Histograms;
 use crate::items::ItemSection;
 use crate::manifest::{EdgeScorer, FORMAT, Manifest, Section};
+use crate::ranker::RankerSection;
 use crate::schema::Presence;
 use crate::sections::Malformed;
 use crate::tower::{TowerSection, UserInput};

@@ -19,6 +19,7 @@ mod items;
 mod manifest;
 mod progress;
 mod rank;
+mod ranker;
 mod schema;
 mod sections;
 mod tower;

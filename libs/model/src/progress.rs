@@ -30,10 +30,10 @@ impl Progress for Bar {
             ProgressStyle::with_template("{prefix:24} [{bar:32}] {pos}/{len} {elapsed} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned());
-        if let Ok(mut slot) = self.0.lock() {
-            if let Some(before) = slot.replace(bar) {
-                before.finish();
-            }
+        if let Ok(mut slot) = self.0.lock()
+            && let Some(before) = slot.replace(bar)
+        {
+            before.finish();
         }
     }
 

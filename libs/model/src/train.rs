@@ -1,5 +1,6 @@
 //! Training: a data set to a bundle. Deterministic for a seed.
 
+mod calibration;
 mod content;
 mod describe;
 mod factorise;
@@ -100,7 +101,7 @@ impl TrainConfig {
     fn check(&self) -> Result<(), TrainError> {
         let wrong =
             |field, reason: &str| Err(TrainError::Config { field, reason: reason.to_owned() });
-        if self.dim % 16 != 0 || !(16..=1024).contains(&self.dim) {
+        if !self.dim.is_multiple_of(16) || !(16..=1024).contains(&self.dim) {
             return wrong("dim", "must be a multiple of 16 between 16 and 1024");
         }
         if self.batch == 0 || self.batch > 4096 {
@@ -186,6 +187,7 @@ pub fn train(
     let head_counts = describe::count(&head, data.items.len());
     let mut towers = start(&head, &head_counts.interactions, &schema, config, progress, &mut rng);
     let examples = towers::examples(&lines, |steps| 0..head_length(steps, evidence));
+    let mut tower_examples = examples.len().min(config.examples_per_epoch) as u64;
     let mut tower_loss = towers.train(&course, examples, config.tower_epochs, &mut rng)?;
 
     let mut content = ContentSection::new(describe::vocabulary(&data.items));
@@ -212,6 +214,7 @@ pub fn train(
 
     if config.final_epochs > 0 {
         let examples = towers::examples(&lines, |steps| 0..steps);
+        tower_examples = examples.len().min(config.examples_per_epoch) as u64;
         tower_loss = towers.train(&course, examples, config.final_epochs, &mut rng)?;
     }
     let finish = finish::Finish {
@@ -226,6 +229,7 @@ pub fn train(
         tail,
         ranker,
         tower_loss,
+        tower_examples,
         progress,
     };
     finish.bundle(&mut rng)

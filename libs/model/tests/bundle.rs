@@ -1,4 +1,5 @@
 //! A bundle trained on a small world with logged slates: heads, isolation, storage, determinism, unseen items.
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed run")]
 
 #[path = "fixtures/world.rs"]
 mod world;

@@ -68,6 +68,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) tail: Tail,
     pub(crate) ranker: Trained,
     pub(crate) tower_loss: f64,
+    /// Examples that the loss is a mean over.
+    pub(crate) tower_examples: u64,
     pub(crate) progress: &'a dyn Progress,
 }
 
@@ -238,7 +240,7 @@ impl Finish<'_> {
             }
         };
         let check = self.ranker.validation;
-        put("tower.loss", Some(self.tower_loss), 1);
+        put("tower.loss", Some(self.tower_loss), self.tower_examples);
         put(
             "tower.unseen_recall_at_100",
             Some(self.tail.found as f64 / self.tail.samples.max(1) as f64),
@@ -331,11 +333,13 @@ fn data_hash(data: &Dataset) -> String {
 
 /// The crate's version, and a hash of what turns data into weights and windows into vectors.
 fn code_version() -> String {
-    const SOURCES: [&str; 9] = [
+    const SOURCES: [&str; 11] = [
         include_str!("../features.rs"),
         include_str!("../tower.rs"),
         include_str!("../content.rs"),
         include_str!("../train.rs"),
+        include_str!("calibration.rs"),
+        include_str!("content.rs"),
         include_str!("describe.rs"),
         include_str!("factorise.rs"),
         include_str!("ranking.rs"),

@@ -159,7 +159,7 @@ impl Sampler<'_> {
         let mut slates: Vec<(usize, &[Shown])> = Vec::new();
         for (user, line) in self.lines.iter().enumerate() {
             let keep = head(line.steps.len());
-            let slate = |a: &Shown, b: &Shown| a.at == b.at && a.before == b.before;
+            let slate = |a: &Shown, b: &Shown| a.slate == b.slate;
             slates.extend(
                 line.shown.chunk_by(slate).filter(|s| s[0].before >= keep).map(|s| (user, s)),
             );

@@ -16,6 +16,7 @@ pub(crate) struct Step {
 /// An item shown in a logged slate and what came of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown {
+    pub(crate) slate: u32,
     pub(crate) item: ItemIx,
     pub(crate) at: i64,
     pub(crate) context: Context,
@@ -83,6 +84,7 @@ pub(crate) fn timelines(data: &Dataset) -> Vec<Timeline> {
             if let Some(slot) = event.slate {
                 slots.insert((event.user, slot.slate, event.item), line.shown.len());
                 line.shown.push(Shown {
+                    slate: slot.slate,
                     item: event.item,
                     at: event.occurred_at,
                     context: event.context,
