@@ -1,7 +1,7 @@
 //! Several ranked lists into one, deterministically.
 
 use attune_domain::ItemIx;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Where candidates come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,11 +88,17 @@ pub struct SourceItems {
 }
 
 /// Takes from the sources in rounds, each as many as its weight says, until `limit` distinct items are there.
-/// Gives each item with the source that named it first. Sources are visited in the order of their codes.
+/// Gives each item with the source of the lowest code that named it. Sources are visited in the order of their codes.
 pub fn merge(sources: &[SourceItems], limit: usize) -> Vec<(ItemIx, SourceKind)> {
     let mut active: Vec<_> = sources.iter().filter(|s| s.outcome == Outcome::Ok).collect();
     active.sort_by_key(|s| s.source);
     let mut lists: Vec<_> = active.iter().map(|s| (s.source, s.items.iter())).collect();
+    let mut named_by = HashMap::with_capacity(4 * limit);
+    for source in &active {
+        source.items.iter().for_each(|&item| {
+            named_by.entry(item).or_insert(source.source);
+        });
+    }
     let mut taken = HashSet::with_capacity(limit);
     let mut merged = Vec::with_capacity(limit);
     while !lists.is_empty() && merged.len() < limit {
@@ -103,7 +109,7 @@ pub fn merge(sources: &[SourceItems], limit: usize) -> Vec<(ItemIx, SourceKind)>
                     return false;
                 }
                 taken.insert(item);
-                merged.push((item, *source));
+                merged.push((item, named_by.get(&item).copied().unwrap_or(*source)));
             }
             true
         });

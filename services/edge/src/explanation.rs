@@ -97,13 +97,11 @@ pub(crate) async fn ask(parts: &Parts, span: &Span, question: &Question) -> Resu
 /// The pieces as one document.
 pub(crate) async fn collect(mut pieces: Streaming<origin::ExplainResponse>) -> Result<Explanation, Problem> {
     let mut explanation = Explanation::default();
+    let mut whole = false;
     loop {
         match pieces.message().await {
-            Ok(Some(piece)) => {
-                if explanation.add(piece) {
-                    return Ok(explanation);
-                }
-            }
+            Ok(Some(piece)) => whole |= explanation.add(piece),
+            Ok(None) if whole => return Ok(explanation),
             Ok(None) | Err(_) => return Err(ProblemKind::Unavailable.into()),
         }
     }

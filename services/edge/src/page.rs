@@ -334,9 +334,9 @@ async fn ask_origin(
         pending_offsets: pending.iter().map(|(next_offset, _)| *next_offset).collect(),
         pending: pending.iter().map(|(_, event)| event.into()).collect(),
         min_offset: awaited,
-        want_candidate_set: found.set.as_ref().is_none_or(|(_, freshness)| *freshness == Freshness::Stale),
+        want_candidate_set: found.entry.is_none()
+            || found.set.as_ref().is_none_or(|(_, freshness)| *freshness == Freshness::Stale),
         want_user_view: request.uid.is_some(),
-        cohort: found.key.to_string(),
     };
     let max = if request.explain { parts.config.explain_deadline.get() } else { parts.config.origin_deadline.get() };
     let scope = Scope::new(span.clone(), Deadline::after(max));

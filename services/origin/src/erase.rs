@@ -22,6 +22,13 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
         value: Bytes::from(message.encode_to_vec()),
         traceparent: scope.span.traceparent().to_text(),
     };
+    // Attributes first: a consumer that rebuilds must not meet older ones after the fence.
+    let forgotten = Record {
+        key: fence.key.clone(),
+        value: Bytes::from(wire::UserAttributes { uid: fence.key.clone(), attributes: Vec::new() }.encode_to_vec()),
+        traceparent: fence.traceparent.clone(),
+    };
+    parts.event_log.append(Topic::UserUpdates, vec![(forgotten, None)]).await?;
     let appended = parts.event_log.append(Topic::UserEvents, vec![(fence, None)]).await?;
     let offset = appended.first().map_or(0, |a| a.offset());
 

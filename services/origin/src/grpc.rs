@@ -41,11 +41,11 @@ impl OriginService for OriginGrpc {
         let message = request.into_inner();
         let page_request = page_request(&message)?;
         let page = page::assemble(&self.parts, &scope, &page_request).await;
-        let set = match CohortKey::parse(&message.cohort) {
-            Some(key) if message.want_candidate_set => {
-                Some(self.parts.cohort_sets.get(&self.parts, &scope, key, message.now).await)
-            }
-            _ => None,
+        let set = if message.want_candidate_set {
+            let key = views::cohort(&page.serving, &page.state, page_request.context);
+            Some(self.parts.cohort_sets.get(&self.parts, &scope, key, message.now).await)
+        } else {
+            None
         };
         scope.span.set("tier", Tier::Origin.as_str());
         let explanations = if message.explain { self.explanations(&scope, &page).await } else { Vec::new() };

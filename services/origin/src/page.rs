@@ -72,7 +72,8 @@ pub(crate) const fn reason_of(source: SourceKind) -> Reason {
     match source {
         SourceKind::Neighbours => Reason::TasteMatch,
         SourceKind::SimilarToRecent => Reason::SimilarToRecent,
-        SourceKind::Trending => Reason::Trending,
+        // Until live events say more, this source lists what was always taken most.
+        SourceKind::Trending => Reason::Popular,
         SourceKind::Fresh => Reason::Fresh,
         SourceKind::CohortFavourites => Reason::CohortFavourite,
         SourceKind::Related => Reason::RelatedItem,

@@ -3,7 +3,7 @@
 use crate::level::Ladder;
 use crate::page::{self, PageRequest};
 use crate::{OriginError, Parts};
-use attune_decision::ScoredItems;
+use attune_decision::{CohortKey, ScoredItems};
 use attune_domain::{Context, Level, LevelReason, LoggedEvent, RequestId, StateVersion, Uid, UnixMillis, UserState};
 use attune_model::UserInput;
 use attune_proto::state::v1 as wire;
@@ -96,6 +96,13 @@ pub(crate) async fn build_context(
     span.set("feature_count", presence.len() as i64);
     span.end();
     (state, known)
+}
+
+/// The cohort an edge will look the visitor up under: by the part of the user vector that the state alone decides.
+pub(crate) fn cohort(serving: &Serving, state: &UserState, context: Context) -> CohortKey {
+    let mut vector = vec![0.0; serving.bundle.dim()];
+    serving.bundle.window_vector(&serving.items, &state.window, &state.attributes, &mut vector);
+    CohortKey { cluster: serving.bundle.cohorts().assign(&vector), geo: context.geo, page: context.page }
 }
 
 /// A visitor's state and own list, as an edge keeps them. The list is empty where a service it needs is away.
