@@ -36,7 +36,8 @@ use walker::{Shared, Walker};
 
 /// Beyond this a visitor is more memory than information.
 const MAX_VISITORS: usize = 100_000;
-/// Answers without one known item after which the world is taken to be the wrong one.
+/// Answers without one known item after which the platform is taken to hold other data. Another seed is not noticed:
+/// all worlds name their items alike.
 const STRANGE_ANSWERS: u64 = 20;
 
 #[derive(Debug, Args)]
@@ -132,7 +133,7 @@ pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
 }
 
 /// Walks until the duration is over or the shutdown comes. Fails only where there is no sense in going on: wrong options
-/// (64), a platform of another world (65), or no answer to the very first request (75).
+/// (64), a platform with other data (65), or no answer to the very first request (75).
 pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<WalkReport> {
     options.check()?;
     let client = EdgeClient::new(&options.edge, options.timeout).or_exit(Exit::Usage)?;
@@ -164,7 +165,7 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
     let started = Instant::now();
     let end = options.duration.map(|duration| started + duration);
     let mut view = View::new(options.json);
-    let mut every = tokio::time::interval(view.period());
+    let mut every = tokio::time::interval_at(started + view.period(), view.period());
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut strange = false;
     while !strange {
@@ -188,7 +189,7 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
     while walkers.join_next().await.is_some() {}
     view.end();
     if strange {
-        let message = "the answers hold no item of this world: give the seed that the platform was started with";
+        let message = "the answers hold no item of the simulated world: the platform was filled with other data";
         return Err(crate::output::bad_data(message));
     }
     let report = shared.tally.lock().report(started.elapsed());

@@ -40,7 +40,7 @@ fn history(dir: &Path) {
     let mut rows = String::from("user_id,item_id,type,occurred_at\n");
     for user in 0..40u64 {
         for step in 0..14 {
-            let item = 30 * (user % 2) + (user * 7 + step * step * 3 + step) % 30;
+            let item = 30 * (user % 2) + (user * 7 + step * 11) % 30;
             rows.push_str(&format!("u{user},i{item},click,{}\n", 1_700_000_000 + user * 1_000 + step * 60));
         }
     }
@@ -70,7 +70,8 @@ fn wrong_arguments_are_64_and_help_is_not_a_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("train.toml");
     fs::write(&file, "dim = 16\nepochz = 3\n").unwrap();
-    history(dir.path());
+    let clean = "user_id,item_id,type,occurred_at\nu1,i1,click,1700000000\n";
+    fs::write(dir.path().join("events.csv"), clean).unwrap();
     let out = dir.path().join("out");
     let train = |config: &Path| {
         failure(&["train", "--data", path(dir.path()), "--out", path(&out), "--config", path(config)], 64)
