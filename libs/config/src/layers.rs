@@ -127,7 +127,6 @@ fn extract<T: DeserializeOwned>(layered: &Figment, defaults: &Figment) -> (Optio
         };
         let mut repaired = false;
         for one in error {
-            let layer = one.metadata.as_ref().map(|m| m.name.to_string());
             let mut path = one.path.clone();
             let unknown = matches!(one.kind, figment::error::Kind::UnknownField(..));
             if let figment::error::Kind::UnknownField(field, _) = &one.kind
@@ -135,7 +134,10 @@ fn extract<T: DeserializeOwned>(layered: &Figment, defaults: &Figment) -> (Optio
             {
                 path.push(field.clone());
             }
-            let problem = Problem { key: path.join("."), message: one.kind.to_string(), layer };
+            let key = path.join(".");
+            let wrote = layered.find_metadata(&key).or(one.metadata.as_ref());
+            let layer = wrote.map(|metadata| metadata.name.to_string());
+            let problem = Problem { key, message: one.kind.to_string(), layer };
             if problems.contains(&problem) {
                 return (None, problems);
             }
@@ -188,5 +190,125 @@ impl<P: figment::Provider> figment::Provider for Named<P> {
 
     fn profile(&self) -> Option<Profile> {
         self.inner.profile()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ByteSize, HumanDuration, Secret};
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        limit: u32,
+        cache: Cache,
+        #[serde(default)]
+        key: Option<Secret>,
+        #[serde(default)]
+        weights: BTreeMap<String, f64>,
+    }
+
+    #[derive(Debug, Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cache {
+        size: ByteSize,
+        ttl: HumanDuration,
+        name: String,
+    }
+
+    const DEFAULTS: &str = "limit = 10\n[cache]\nsize = \"64MiB\"\nttl = \"2s\"\nname = \"main\"\n";
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn flag(key: &str, value: &str) -> (String, String) {
+        (key.into(), value.into())
+    }
+
+    /// The environment is the process's, so what touches it is one test with variables of its own; it runs itself again
+    /// as a child, because setting variables in a threaded process is not safe.
+    #[test]
+    fn layers_override_in_order() {
+        const CHILD: &str = "ATTUNE_LAYERTEST__CACHE__TTL";
+        let file = file("limit = 20\n[cache]\nttl = \"3s\"\nname = \"file\"\n");
+        if std::env::vars_os().any(|(key, _)| key == CHILD) {
+            let flags = [flag("cache.name", "flag")];
+            let config: Sample = load("layertest", DEFAULTS, Some(file.path()), &flags).unwrap();
+            assert_eq!(config.limit, 20, "the file beats the default");
+            assert_eq!(config.cache.ttl, HumanDuration::secs(4), "the environment beats the file");
+            assert_eq!(config.cache.name, "flag", "a flag beats the environment");
+            assert_eq!(config.cache.size, ByteSize(64 << 20), "the default stays");
+            return;
+        }
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "layers::tests::layers_override_in_order"])
+            .env(CHILD, "4s")
+            .env("ATTUNE_LAYERTEST__CACHE__NAME", "environment")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_place() {
+        let file = file("limit = \"many\"\nlimmit = 3\n[cache]\nttl = \"soon\"\nsise = \"1MiB\"\n");
+        let flags = [flag("cache.size", "7")];
+        let error = load::<Sample>("sample", DEFAULTS, Some(file.path()), &flags).unwrap_err();
+        let ConfigError::Invalid { problems, .. } = &error else { panic!("{error}") };
+        let mut keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["cache.sise", "cache.size", "cache.ttl", "limit", "limmit"], "{error}");
+        let layer = |key: &str| problems.iter().find(|p| p.key == key).unwrap().layer.clone().unwrap();
+        assert_eq!(layer("cache.ttl"), file.path().display().to_string());
+        assert_eq!(layer("limmit"), file.path().display().to_string());
+        assert_eq!(layer("cache.size"), "flag cache.size");
+        assert!(error.to_string().contains("250ms"), "says what a duration looks like: {error}");
+    }
+
+    #[test]
+    fn own_checks_join_the_report() {
+        let file = file("limit = 0\nunknown = 1\n");
+        let error = load_checked::<Sample>("sample", DEFAULTS, Some(file.path()), &[], |config, problems| {
+            problems.check(config.limit > 0, "limit", "must be positive");
+        })
+        .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("limit: must be positive") && text.contains("unknown"), "{text}");
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_never_print() {
+        let secret = file("s3cr3t-value\n");
+        let text = format!("[key]\nfile = \"{}\"\n", secret.path().display());
+        let config: Sample = load("sample", DEFAULTS, Some(file(&text).path()), &[]).unwrap();
+        assert_eq!(config.key.as_ref().unwrap().expose(), b"s3cr3t-value");
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+        let printed = print_config(&config).unwrap();
+        assert!(printed.contains("<redacted>") && !printed.contains("s3cr3t"), "{printed}");
+        let error = load::<Sample>("sample", DEFAULTS, None, &[flag("key", "")]).unwrap_err();
+        assert!(error.to_string().contains("must not be empty"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_loads_again() {
+        let config: Sample = load("sample", DEFAULTS, None, &[flag("weights.a", "0.5")]).unwrap();
+        let again: Sample = load("sample", &print_config(&config).unwrap(), None, &[]).unwrap();
+        assert_eq!(again.cache.size, config.cache.size);
+        assert_eq!(again.weights["a"], 0.5);
+    }
+
+    #[test]
+    fn broken_files_and_missing_files_say_so() {
+        let error = load::<Sample>("sample", DEFAULTS, Some(file("limit = = 3").path()), &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Invalid { .. }), "{error}");
+        let error = load::<Sample>("sample", DEFAULTS, Some(Path::new("/nonexistent/x.toml")), &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Read(..)), "{error}");
     }
 }

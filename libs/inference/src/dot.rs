@@ -91,7 +91,8 @@ fn run_any(rows: &[f32], dim: usize, user: &[f32], which: Rows, out: &mut [f32])
         Rows::Listed(items) => {
             for (slot, &item) in out.iter_mut().zip(items) {
                 let from = item as usize * dim;
-                *slot = rows.get(from..from + dim).map_or(f32::NEG_INFINITY, |row| lanes(user, row));
+                *slot =
+                    rows.get(from..from + dim).map_or(f32::NEG_INFINITY, |row| lanes(user, row));
             }
         }
     }

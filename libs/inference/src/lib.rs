@@ -13,4 +13,4 @@ mod tile;
 pub use dot::{dot, gather_dot, score_rows};
 pub use isa::Isa;
 pub use math::{exp, ln_1p, sigmoid};
-pub use mlp::{Mlp, MlpError, Layer};
+pub use mlp::{Layer, Mlp, MlpError};

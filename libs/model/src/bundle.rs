@@ -89,11 +89,14 @@ impl Bundle {
         manifest.sections = BTreeMap::new();
         for (name, _) in SECTIONS {
             let bytes = bundle.encode(name)?;
-            let section = Section { hash: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
+            let section = Section {
+                hash: blake3::hash(&bytes).to_hex().to_string(),
+                bytes: bytes.len() as u64,
+            };
             manifest.sections.insert(name.to_owned(), section);
         }
-        bundle.manifest_bytes =
-            serde_json::to_vec_pretty(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
+        bundle.manifest_bytes = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| BundleError::Manifest(error.to_string()))?;
         bundle.version = version_of(&bundle.manifest_bytes);
         bundle.manifest = manifest;
         Ok(bundle)
@@ -101,39 +104,27 @@ impl Bundle {
 
     /// Reads a folder and checks every section's hash.
     pub fn load(dir: &Path) -> Result<Self, BundleError> {
-        let (bundle, damaged) = Self::load_unchecked_sections(dir)?;
-        match damaged.into_iter().next() {
-            Some(section) => Err(BundleError::Damaged(section)),
-            None => Ok(bundle),
+        let files = Files::read(dir)?;
+        match files.damaged.first() {
+            Some(section) => Err(BundleError::Damaged(section.clone())),
+            None => Ok(Self::decode(files)?.0),
         }
     }
 
     /// Reads a folder although sections are damaged, and names those: for finding out which stage of a decision a
     /// damage changes. Fails where a section cannot be understood at all.
     pub fn load_unchecked_sections(dir: &Path) -> Result<(Self, Vec<String>), BundleError> {
-        let manifest_bytes = read(&dir.join(MANIFEST))?;
-        let expected = read(&dir.join(MANIFEST_HASH))?;
-        let mut damaged = Vec::new();
-        if expected.trim_ascii() != blake3::hash(&manifest_bytes).to_hex().as_bytes() {
-            damaged.push("manifest".to_owned());
-        }
-        let manifest: Manifest =
-            serde_json::from_slice(&manifest_bytes).map_err(|error| BundleError::Manifest(error.to_string()))?;
-        check(&manifest)?;
-        let mut files = BTreeMap::new();
-        for (name, file) in SECTIONS {
-            let bytes = read(&dir.join(file))?;
-            let hash = blake3::hash(&bytes).to_hex();
-            if manifest.sections.get(name).is_none_or(|section| section.hash != hash.as_str()) {
-                damaged.push(name.to_owned());
-            }
-            files.insert(name, bytes);
-        }
-        let bytes = |name: &str| files.get(name).map_or(&[][..], Vec::as_slice);
+        Self::decode(Files::read(dir)?)
+    }
+
+    fn decode(files: Files) -> Result<(Self, Vec<String>), BundleError> {
+        let Files { manifest, manifest_bytes, sections, damaged } = files;
+        let bytes = |name: &str| sections.get(name).map_or(&[][..], Vec::as_slice);
         let (n, dim) = (manifest.trained_items, manifest.dim);
         let latent = dim - crate::FIXED_COORDINATES;
         let values = manifest.schema.attribute_columns().map(|(_, values)| values.len()).sum();
-        let vocabulary: Vocabulary = part("vocabulary", serde_json::from_slice(bytes("vocabulary")))?;
+        let vocabulary: Vocabulary =
+            part("vocabulary", serde_json::from_slice(bytes("vocabulary")))?;
         let bundle = Self {
             version: version_of(&manifest_bytes),
             items: part("items", ItemSection::decode(bytes("items"), n, dim))?,
@@ -155,7 +146,8 @@ impl Bundle {
         }
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(|e| BundleError::Write(parent.into(), e))?;
-        let name = dir.file_name().map_or_else(|| "bundle".into(), |n| n.to_string_lossy().into_owned());
+        let name =
+            dir.file_name().map_or_else(|| "bundle".into(), |n| n.to_string_lossy().into_owned());
         let aside = parent.join(format!(".{name}.{}.partial", self.version));
         let cleared = fs::remove_dir_all(&aside);
         if let Err(e) = cleared
@@ -169,7 +161,8 @@ impl Bundle {
         }
         write(&aside.join(MANIFEST), &self.manifest_bytes)?;
         write(&aside.join(MANIFEST_HASH), blake3::hash(&self.manifest_bytes).to_hex().as_bytes())?;
-        let renamed = sync(&aside).and_then(|()| fs::rename(&aside, dir)).and_then(|()| sync(parent));
+        let renamed =
+            sync(&aside).and_then(|()| fs::rename(&aside, dir)).and_then(|()| sync(parent));
         renamed.map_err(|e| {
             // What is left aside is worthless; the error that matters is the rename's.
             let _ = fs::remove_dir_all(&aside);
@@ -216,7 +209,9 @@ impl Bundle {
 
     /// Whether a catalogue begins with the items the bundle was trained with.
     pub fn fits(&self, items: &[Item]) -> bool {
-        items.get(..self.trained_items()).is_some_and(|items| catalogue_hash(items) == self.manifest.catalogue_hash)
+        items
+            .get(..self.trained_items())
+            .is_some_and(|items| catalogue_hash(items) == self.manifest.catalogue_hash)
     }
 
     pub fn cohorts(&self) -> &Cohorts {
@@ -235,6 +230,39 @@ impl Bundle {
     /// Whether each column of the schema is there in an input.
     pub fn feature_presence<'a>(&'a self, input: &UserInput) -> Vec<(&'a str, Presence)> {
         self.manifest.schema.presence(input)
+    }
+}
+
+/// A bundle's folder in memory.
+struct Files {
+    manifest: Manifest,
+    manifest_bytes: Vec<u8>,
+    sections: BTreeMap<&'static str, Vec<u8>>,
+    /// Those whose bytes do not have the hash they should.
+    damaged: Vec<String>,
+}
+
+impl Files {
+    fn read(dir: &Path) -> Result<Self, BundleError> {
+        let manifest_bytes = read(&dir.join(MANIFEST))?;
+        let expected = read(&dir.join(MANIFEST_HASH))?;
+        let mut damaged = Vec::new();
+        if expected.trim_ascii() != blake3::hash(&manifest_bytes).to_hex().as_bytes() {
+            damaged.push("manifest".to_owned());
+        }
+        let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
+            .map_err(|error| BundleError::Manifest(error.to_string()))?;
+        check(&manifest)?;
+        let mut sections = BTreeMap::new();
+        for (name, file) in SECTIONS {
+            let bytes = read(&dir.join(file))?;
+            let hash = blake3::hash(&bytes).to_hex();
+            if manifest.sections.get(name).is_none_or(|section| section.hash != hash.as_str()) {
+                damaged.push(name.to_owned());
+            }
+            sections.insert(name, bytes);
+        }
+        Ok(Self { manifest, manifest_bytes, sections, damaged })
     }
 }
 
@@ -258,10 +286,16 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         return Err(BundleError::Format(manifest.format));
     }
     if !(8..=4096).contains(&manifest.dim) {
-        return Err(BundleError::Manifest(format!("dim {} is not between 8 and 4096", manifest.dim)));
+        return Err(BundleError::Manifest(format!(
+            "dim {} is not between 8 and 4096",
+            manifest.dim
+        )));
     }
     if manifest.trained_items >= u32::MAX as usize {
-        return Err(BundleError::Manifest(format!("trained_items {} is too large", manifest.trained_items)));
+        return Err(BundleError::Manifest(format!(
+            "trained_items {} is too large",
+            manifest.trained_items
+        )));
     }
     if manifest.schema.attribute_columns().any(|(_, values)| values.is_empty()) {
         return Err(BundleError::Manifest("an attribute column has no values".into()));
@@ -269,7 +303,10 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     Ok(())
 }
 
-fn part<T, E: Into<Malformed>>(section: &'static str, result: Result<T, E>) -> Result<T, BundleError> {
+fn part<T, E: Into<Malformed>>(
+    section: &'static str,
+    result: Result<T, E>,
+) -> Result<T, BundleError> {
     result.map_err(|error| BundleError::Malformed { section, reason: error.into().0 })
 }
 

@@ -99,6 +99,11 @@ impl Cohorts {
             favourites.push(own.to_vec());
             rest = tail;
         }
-        Ok(Self { dim, centroids: stored.take("centroids", favourites.len() * dim)?, favourites, global: list("global")? })
+        Ok(Self {
+            dim,
+            centroids: stored.take("centroids", favourites.len() * dim)?,
+            favourites,
+            global: list("global")?,
+        })
     }
 }

@@ -116,10 +116,21 @@ impl Mean {
 }
 
 impl<'a> UserSide<'a> {
-    pub(crate) fn new(schema: &FeatureSchema, items: &'a ItemTable, input: &UserInput, vector: &'a [f32]) -> Self {
+    pub(crate) fn new(
+        schema: &FeatureSchema,
+        items: &'a ItemTable,
+        input: &UserInput,
+        vector: &'a [f32],
+    ) -> Self {
         let categories = items.categories();
-        let recent: Vec<WindowEvent> =
-            input.window.events().iter().rev().filter(|e| items.input(e.item).is_some()).copied().collect();
+        let recent: Vec<WindowEvent> = input
+            .window
+            .events()
+            .iter()
+            .rev()
+            .filter(|e| items.input(e.item).is_some())
+            .copied()
+            .collect();
         let mut side = Self {
             items,
             vector,
@@ -140,10 +151,13 @@ impl<'a> UserSide<'a> {
     }
 
     fn read_window(&mut self) {
-        let (mut popularity, mut age, mut price) = (Mean::default(), Mean::default(), Mean::default());
+        let (mut popularity, mut age, mut price) =
+            (Mean::default(), Mean::default(), Mean::default());
         let (mut liked, mut weight) = (0.0f32, 1.0f32);
         for event in &self.recent {
-            let Some((content, stats)) = self.items.content(event.item).zip(self.items.stats(event.item)) else {
+            let Some((content, stats)) =
+                self.items.content(event.item).zip(self.items.stats(event.item))
+            else {
                 continue;
             };
             if event.kind == EventKind::Hide {
@@ -188,10 +202,16 @@ impl<'a> UserSide<'a> {
             Segment::Power => {}
         }
         let count = events.len() as f32;
-        let visit = events.iter().rev().take_while(|e| input.now.saturating_sub(e.occurred_at) < VISIT_MILLIS).count();
+        let visit = events
+            .iter()
+            .rev()
+            .take_while(|e| input.now.saturating_sub(e.occurred_at) < VISIT_MILLIS)
+            .count();
         row[34] = ln_1p(count);
         row[35] = ln_1p(visit as f32);
-        row[36] = events.last().map_or(0.0, |e| ln_1p(input.now.saturating_sub(e.occurred_at) as f32 / 60_000.0));
+        row[36] = events
+            .last()
+            .map_or(0.0, |e| ln_1p(input.now.saturating_sub(e.occurred_at) as f32 / 60_000.0));
         let share = |kind| events.iter().filter(|e| e.kind == kind).count() as f32 / count.max(1.0);
         row[37] = share(EventKind::Like);
         row[38] = share(EventKind::Hide);
@@ -214,8 +234,11 @@ impl<'a> UserSide<'a> {
         let events = self.recent.len();
         let mut similar = vec![0.0; events * candidates.len()];
         if let Some(similarity) = &self.similarity {
-            let gathered: Vec<f32> =
-                candidates.iter().flat_map(|&ix| &self.items.vector(ix)[..latent]).copied().collect();
+            let gathered: Vec<f32> = candidates
+                .iter()
+                .flat_map(|&ix| &self.items.vector(ix)[..latent])
+                .copied()
+                .collect();
             similarity.forward(&gathered, &mut similar);
         }
         for (at, &ix) in candidates.iter().enumerate() {
@@ -233,13 +256,17 @@ impl<'a> UserSide<'a> {
         row[0] = attune_inference::dot(self.vector, vector);
         row[1] = attune_inference::dot(&self.vector[..latent], &vector[..latent]);
         row[2] = vector[latent + 1];
-        let Some((content, stats)) = self.items.content(ix).zip(self.items.stats(ix)) else { return };
+        let Some((content, stats)) = self.items.content(ix).zip(self.items.stats(ix)) else {
+            return;
+        };
         let share = |c: &u16| self.profile[*c as usize];
         let count = content.categories.len().max(1) as f32;
         row[9] = content.categories.iter().map(share).sum::<f32>() / count;
         row[10] = content.categories.iter().map(share).fold(0.0, f32::max);
         row[11] = content.categories.first().map_or(0.0, share);
-        row[12] = content.categories.iter().filter(|c| self.last_categories.contains(c)).count() as f32 / count;
+        row[12] = content.categories.iter().filter(|c| self.last_categories.contains(c)).count()
+            as f32
+            / count;
         row[13] = content.categories.iter().map(|&c| self.hidden[c as usize]).sum::<f32>() / count;
         row[14] = content.categories.len() as f32;
         row[15] = stats.popularity;
@@ -303,22 +330,32 @@ impl<'a> UserSide<'a> {
         let vector = &self.items.vector(ix)[..latent];
         let liked = self.recent.iter().filter(|e| e.kind != EventKind::Hide);
         let mut close: Vec<(f32, ItemIx)> = liked
-            .filter_map(|e| Some((attune_inference::dot(self.items.input(e.item)?, vector), e.item)))
+            .filter_map(|e| {
+                Some((attune_inference::dot(self.items.input(e.item)?, vector), e.item))
+            })
             .filter(|&(close, _)| close > 0.0)
             .collect();
         close.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut seen = Vec::new();
-        close.retain(|&(_, item)| !seen.contains(&item) && { seen.push(item); true });
+        close.retain(|&(_, item)| {
+            !seen.contains(&item) && {
+                seen.push(item);
+                true
+            }
+        });
         close.into_iter().map(|(_, item)| item).collect()
     }
 
     /// Items of the window that share a category with the item, newest first.
     pub(crate) fn same_category(&self, ix: ItemIx) -> Vec<ItemIx> {
-        let categories = |ix| self.items.content(ix).map_or(&[][..], |content| &content.categories[..]);
+        let categories =
+            |ix| self.items.content(ix).map_or(&[][..], |content| &content.categories[..]);
         let own = categories(ix);
         let mut found = Vec::new();
         for event in self.recent.iter().filter(|e| e.kind != EventKind::Hide) {
-            if categories(event.item).iter().any(|c| own.contains(c)) && !found.contains(&event.item) {
+            if categories(event.item).iter().any(|c| own.contains(c))
+                && !found.contains(&event.item)
+            {
                 found.push(event.item);
             }
         }
@@ -332,7 +369,8 @@ fn age_days(now: i64, at: i64) -> f32 {
 
 /// The window's input rows as one packed layer: a candidate's closeness to all events in one pass.
 fn similarity(items: &ItemTable, recent: &[WindowEvent]) -> Option<Mlp> {
-    let weights: Vec<f32> = recent.iter().filter_map(|e| items.input(e.item)).flatten().copied().collect();
+    let weights: Vec<f32> =
+        recent.iter().filter_map(|e| items.input(e.item)).flatten().copied().collect();
     let latent = items.dim() - crate::FIXED_COORDINATES;
     Mlp::new(latent, &[Layer { weights, bias: vec![0.0; recent.len()] }]).ok()
 }
@@ -349,9 +387,17 @@ pub(crate) struct RankerSection {
 }
 
 impl RankerSection {
-    pub(crate) fn new(low: Vec<f32>, high: Vec<f32>, mean: Vec<f32>, layers: Vec<Layer>) -> Result<Self, Malformed> {
+    pub(crate) fn new(
+        low: Vec<f32>,
+        high: Vec<f32>,
+        mean: Vec<f32>,
+        layers: Vec<Layer>,
+    ) -> Result<Self, Malformed> {
         let model = Mlp::new(mean.len(), &layers).map_err(|error| Malformed(error.to_string()))?;
-        if low.len() != mean.len() || high.len() != mean.len() || low.iter().zip(&high).any(|(l, h)| l > h) {
+        if low.len() != mean.len()
+            || high.len() != mean.len()
+            || low.iter().zip(&high).any(|(l, h)| l > h)
+        {
             return Err(Malformed("the bounds of the features do not fit".into()));
         }
         Ok(Self { low, high, mean, layers, model })
@@ -370,10 +416,17 @@ impl RankerSection {
         tensors.put("low", &[self.low.len()], &self.low);
         tensors.put("high", &[self.high.len()], &self.high);
         tensors.put("mean", &[self.mean.len()], &self.mean);
-        tensors.put_numbers("units", &self.layers.iter().map(|l| l.bias.len() as u32).collect::<Vec<_>>());
+        tensors.put_numbers(
+            "units",
+            &self.layers.iter().map(|l| l.bias.len() as u32).collect::<Vec<_>>(),
+        );
         for (at, layer) in self.layers.iter().enumerate() {
             let outputs = layer.bias.len();
-            tensors.put(&format!("layer{at}.weight"), &[outputs, layer.weights.len() / outputs], &layer.weights);
+            tensors.put(
+                &format!("layer{at}.weight"),
+                &[outputs, layer.weights.len() / outputs],
+                &layer.weights,
+            );
             tensors.put(&format!("layer{at}.bias"), &[outputs], &layer.bias);
         }
         tensors.encode()

@@ -3,8 +3,8 @@
 //! Always holds: the first `trained_items` rows are the bundle's own; every later row is computed from the item's
 //! content alone, so it is the same whether the table was built at once or extended.
 
-use crate::bundle::Bundle;
 use crate::FIXED_COORDINATES;
+use crate::bundle::Bundle;
 use crate::content::{ContentRow, ContentSection};
 use crate::sections::{Malformed, Stored, Tensors};
 use attune_domain::{Item, ItemIx};
@@ -63,7 +63,12 @@ impl ItemTable {
         table
     }
 
-    pub(crate) fn from_sections(dim: usize, own: &ItemSection, content: &ContentSection, items: &[Item]) -> Self {
+    pub(crate) fn from_sections(
+        dim: usize,
+        own: &ItemSection,
+        content: &ContentSection,
+        items: &[Item],
+    ) -> Self {
         let mut table = Self {
             dim,
             trained: own.base_logits.len(),

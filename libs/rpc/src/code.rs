@@ -142,3 +142,37 @@ impl From<tonic::Status> for Error {
         Self::new(Code::of(&status), status.message())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attune_telemetry::Label as _;
+    use attune_telemetry::grpc::http_status;
+
+    #[test]
+    fn every_code_survives_the_wire() {
+        for code in Code::all() {
+            let status = tonic::Status::from(Error::new(*code, "limit: must be at most 100"));
+            let headers = status.into_http::<()>().into_parts().0.headers;
+            let arrived = tonic::Status::from_header_map(&headers).unwrap();
+            assert_eq!(Error::from(arrived), Error::new(*code, "limit: must be at most 100"));
+        }
+    }
+
+    /// A request metric knows the gRPC code only, and must not tell another story than the answer does.
+    #[test]
+    fn http_follows_grpc() {
+        for code in Code::all() {
+            let want = if *code == Code::Erased { 410 } else { http_status(code.grpc()) };
+            assert_eq!(code.http(), want, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_contradicts_its_status_is_ignored() {
+        let mut status = tonic::Status::unavailable("x");
+        status.metadata_mut().insert(CODE_KEY, "erased".parse().unwrap());
+        assert_eq!(Code::of(&status), Code::Unavailable);
+        assert_eq!(Code::of(&tonic::Status::unknown("x")), Code::Internal);
+    }
+}

@@ -14,17 +14,17 @@ pub enum Exit {
     TryLater = 75,
 }
 
-/// An error that knows its exit code.
+/// An error that knows its exit code. Its text is the whole chain, so it has no source of its own to be printed twice.
 #[derive(Debug, thiserror::Error)]
-#[error("{source:#}")]
+#[error("{cause:#}")]
 pub struct Fatal {
     pub exit: Exit,
-    source: anyhow::Error,
+    cause: anyhow::Error,
 }
 
 impl Fatal {
-    pub fn new(exit: Exit, source: impl Into<anyhow::Error>) -> Self {
-        Self { exit, source: source.into() }
+    pub fn new(exit: Exit, cause: impl Into<anyhow::Error>) -> Self {
+        Self { exit, cause: cause.into() }
     }
 
     /// The code an error carries; 70 when none was attached.

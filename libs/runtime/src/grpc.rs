@@ -94,7 +94,8 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .layer(layer)
         .add_routes(routes.add_service(health).add_service(reflection).prepare());
-    let incoming = connections(listener, config.max_connections);
+    let cut = Shutdown::new();
+    let incoming = connections(listener, config.max_connections, cut.clone());
     let (limit, stop, path) = (config.drain.get(), shutdown.clone(), bound.clone());
     let task = tokio::spawn(async move {
         let waiting = stop.clone();
@@ -107,6 +108,7 @@ pub async fn serve(
             served = serving => served.map_err(GrpcError::Serve),
             () = cut_off => Err(GrpcError::Undrained(limit)),
         };
+        cut.trigger();
         follow.abort();
         if let Bound::Unix(path) = &path {
             // Only tidiness is lost if it fails: a dead socket file is replaced at the next start.

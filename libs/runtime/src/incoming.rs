@@ -1,6 +1,8 @@
 //! Listening on TCP or a Unix socket, and never holding more connections than allowed.
 
-use futures::Stream;
+use crate::Shutdown;
+use futures::future::{BoxFuture, Fuse, FusedFuture as _};
+use futures::{FutureExt as _, Stream};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -12,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
-/// Where a server really listens; its text is what [`Channel::remote`](https://docs.rs) style addresses want:
-/// `http://127.0.0.1:9000` or `unix:/run/x.sock`.
+/// Where a server really listens. Its text is an address that a client's channel takes: `http://127.0.0.1:9000` or
+/// `unix:/run/x.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     Tcp(SocketAddr),
@@ -56,9 +58,14 @@ pub(crate) async fn bind(address: &str) -> io::Result<(Listener, Bound)> {
 }
 
 /// Accepted connections; the next is accepted only when there is room for it, the rest wait in the kernel's queue.
-pub(crate) fn connections(listener: Listener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
+/// All of them break off at `cut`.
+pub(crate) fn connections(
+    listener: Listener,
+    most: usize,
+    cut: Shutdown,
+) -> impl Stream<Item = io::Result<Connection>> {
     let room = Arc::new(Semaphore::new(most));
-    futures::stream::unfold((listener, room), |(listener, room)| async move {
+    futures::stream::unfold((listener, room, cut), |(listener, room, cut)| async move {
         let permit = room.clone().acquire_owned().await.ok()?;
         let accepted = match &listener {
             Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
@@ -72,13 +79,17 @@ pub(crate) fn connections(listener: Listener, most: usize) -> impl Stream<Item =
             // Out of descriptors or the like: do not spin.
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        Some((accepted.map(|io| Connection { io, _permit: permit }), (listener, room)))
+        let breaks = cut.clone();
+        let cut_off: BoxFuture<'static, ()> = Box::pin(async move { breaks.wait().await });
+        let connection = accepted.map(|io| Connection { io, cut_off: cut_off.fuse(), _permit: permit });
+        Some((connection, (listener, room, cut)))
     })
 }
 
 /// One accepted connection and its place under the cap.
 pub(crate) struct Connection {
     io: Io,
+    cut_off: Fuse<BoxFuture<'static, ()>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -95,6 +106,10 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // A connection always waits to read, so this is where it learns that it is over.
+        if self.cut_off.is_terminated() || self.cut_off.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match &mut self.io {
             Io::Tcp(io) => Pin::new(io).poll_read(cx, buf),
             Io::Unix(io) => Pin::new(io).poll_read(cx, buf),

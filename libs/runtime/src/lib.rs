@@ -1,4 +1,4 @@
-//! Process life: start, get ready, serve, drain, stop. Each service's `main.rs` hands over to [`main`](run).
+//! Process life: start, get ready, serve, drain, stop. Each service's `main.rs` hands over to [`run`].
 //!
 //! Always holds: nothing here is global, so that one process can hold many services; readiness is told before traffic
 //! is refused; draining has a time limit; and only [`run`] reads arguments, handles signals or chooses an exit code.
@@ -17,6 +17,6 @@ pub use attune_telemetry::Clock;
 pub use clock::system_clock;
 pub use exit::{Exit, Fatal, OrExit};
 pub use process::ProcessMetrics;
-pub use program::{Host, ProcessConfig, Program, Service, run};
+pub use program::{Host, ProcessConfig, Program, Service, run, run_with};
 pub use ready::{Condition, Ready};
 pub use shutdown::Shutdown;

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, Command};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,7 +93,21 @@ where
     B: FnOnce(C, Host) -> F,
     F: Future<Output = anyhow::Result<Service>>,
 {
-    let matches = match command(program.name, program.version).try_get_matches() {
+    run_with(std::env::args_os(), program, build)
+}
+
+/// [`run`] with these arguments, the program's name first.
+pub fn run_with<C, B, F>(
+    arguments: impl IntoIterator<Item = OsString>,
+    program: Program<C>,
+    build: B,
+) -> ExitCode
+where
+    C: DeserializeOwned + Serialize,
+    B: FnOnce(C, Host) -> F,
+    F: Future<Output = anyhow::Result<Service>>,
+{
+    let matches = match command(program.name, program.version).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version go to stdout and are no mistake. Nobody is left to tell if printing fails.

@@ -32,6 +32,11 @@ impl Shutdown {
         let _ = changes.wait_for(|happened| *happened).await;
     }
 
+    /// For work that watches a flag: true once it happened.
+    pub fn flag(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+
     /// Triggers on SIGTERM or SIGINT. Only the program's main does this.
     pub fn on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};

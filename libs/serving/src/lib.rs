@@ -5,8 +5,10 @@
 //! offsets has the same.
 
 mod follow;
+mod open;
 
 pub use follow::{CatalogueError, follow, load_catalogue, replay_catalogue};
+pub use open::{OpenError, open};
 
 use arc_swap::ArcSwap;
 use attune_domain::{Catalogue, ItemIx, ItemUpdate};

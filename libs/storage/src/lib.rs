@@ -11,12 +11,14 @@ mod limits;
 mod memory;
 mod progress;
 mod references;
+mod remote;
 
 pub use decay::{Decay, PosteriorChange};
 pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
 pub use error::StorageError;
 pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
+pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 
 use async_trait::async_trait;
 use attune_domain::{PosteriorSnapshot, RequestId, Uid, UnixMillis, UserState};

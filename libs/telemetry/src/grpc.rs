@@ -44,16 +44,16 @@ fn read_status(headers: &HeaderMap) -> Option<Code> {
     headers.get(GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
-/// At most eight digits and a unit.
+/// At most eight digits and a unit. Rounded up, so that the callee does not give up before its caller.
 fn write_timeout(timeout: Duration) -> String {
     const MOST: u128 = 99_999_999;
-    let micros = timeout.as_micros().max(1);
+    let micros = timeout.as_nanos().div_ceil(1000).max(1);
     if micros <= MOST {
         format!("{micros}u")
-    } else if timeout.as_millis() <= MOST {
-        format!("{}m", timeout.as_millis())
+    } else if timeout.as_millis() < MOST {
+        format!("{}m", timeout.as_micros().div_ceil(1000))
     } else {
-        format!("{}S", timeout.as_secs().min(99_999_999))
+        format!("{}S", timeout.as_millis().div_ceil(1000).min(MOST))
     }
 }
 

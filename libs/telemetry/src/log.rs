@@ -1,10 +1,16 @@
 //! Log lines: typed events, one JSON object a line, in the observability contract's format.
 //!
 //! What a line may say is decided by [`Loggable`], which is sealed: numbers, closed lists and names of our own. There
-//! is no way in for a `String`, a uid, an item id or an error's text. `cargo test` proves two of them:
+//! is no way in for a `String`, a uid, an item id or an error's text. The first of these compiles, the others must not:
 //!
+//! ```
+//! fn fine(fields: &mut attune_telemetry::Fields, id: attune_domain::RequestId) { fields.context("request", id); }
+//! ```
 //! ```compile_fail
-//! fn leak(fields: &mut attune_telemetry::Fields, id: &attune_domain::ItemId) { fields.context("item", id); }
+//! fn leak(fields: &mut attune_telemetry::Fields, id: attune_domain::ItemId) { fields.context("item", id); }
+//! ```
+//! ```compile_fail
+//! fn leak(fields: &mut attune_telemetry::Fields, uid: attune_domain::Uid) { fields.context("uid", uid); }
 //! ```
 //! ```compile_fail
 //! fn leak(fields: &mut attune_telemetry::Fields, text: String) { fields.context("text", text); }

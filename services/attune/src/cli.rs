@@ -4,7 +4,9 @@ use crate::import::ImportArgs;
 use crate::model::ModelArgs;
 use crate::output;
 use crate::simulate::SimulateArgs;
+use crate::service::ServiceArgs;
 use crate::train::TrainArgs;
+use crate::up::UpArgs;
 use attune_runtime::{Exit, Fatal};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole platform
+    Up(UpArgs),
     /// Turn somebody's history into a data set
     Import(ImportArgs),
     /// Train a model bundle on a data set
@@ -28,6 +32,9 @@ pub enum Command {
     Model(ModelArgs),
     /// Send simulated visitors through a running platform and watch what it learns
     Simulate(SimulateArgs),
+    /// One service of `up --separate`
+    #[command(hide = true)]
+    Service(ServiceArgs),
 }
 
 /// The whole program: arguments, command, exit code.
@@ -45,6 +52,8 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match command {
+        Command::Up(args) => crate::up::run(args),
+        Command::Service(args) => return crate::service::run(args),
         Command::Import(args) => crate::import::run(&args),
         Command::Train(args) => crate::train::run(&args),
         Command::Model(args) => crate::model::run(&args),

@@ -4,8 +4,15 @@
 //! `attune_runtime::Exit`; and only this crate sees all services.
 
 pub mod cli;
+mod fill;
 pub mod import;
 pub mod model;
 pub mod output;
+mod platform;
+mod separate;
+mod service;
+mod settings;
 pub mod simulate;
+mod state;
 pub mod train;
+mod up;

@@ -51,6 +51,13 @@ pub(crate) fn bad_usage(message: impl Into<String>) -> anyhow::Error {
     Fatal::new(Exit::Usage, anyhow::Error::msg(message.into())).into()
 }
 
+/// A bar on stderr for long work, where somebody looks.
+pub(crate) fn progress_bar(what: &'static str, total: u64) -> indicatif::ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{prefix:24} [{bar:32}] {pos}/{len} {elapsed}");
+    let style = style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
+    indicatif::ProgressBar::new(total).with_style(style).with_prefix(what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ pub use report::{Example, FeedbackReport, Learning, Truth, WalkReport};
 use crate::output::{bad_usage, print, print_json};
 use anyhow::Context as _;
 use attune_config::HumanDuration;
-use attune_dataset::{World, WorldConfig};
+use attune_dataset::World;
 use attune_runtime::{Exit, OrExit as _, Shutdown, system_clock};
 use clap::Args;
 use client::EdgeClient;
@@ -113,7 +113,7 @@ impl WalkOptions {
 }
 
 pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
-    let world = World::new(WorldConfig { seed: args.seed, ..WorldConfig::default() }).or_exit(Exit::Usage)?;
+    let world = crate::fill::world(args.seed)?;
     let mut options = WalkOptions::new(args.edge, Arc::new(world), args.visitors, args.seed);
     options.rate = args.rate;
     options.speed = args.speed;
@@ -125,10 +125,15 @@ pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
         shutdown.on_signals().context("listen for signals")?;
         walk(options, shutdown).await
     })?;
-    if args.json {
+    print_report(&report, args.json)
+}
+
+/// The walk's result, on stdout.
+pub fn print_report(report: &WalkReport, json: bool) -> anyhow::Result<()> {
+    if json {
         print_json(&serde_json::json!({ "event": "walked", "walk": report }))
     } else {
-        print(&view::table(&report))
+        print(&view::table(report))
     }
 }
 

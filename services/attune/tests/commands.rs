@@ -82,7 +82,7 @@ fn wrong_arguments_are_64_and_help_is_not_a_mistake() {
     assert!(train(&file).contains("dim"));
     assert!(!out.exists());
     let help = success(&["--help"]);
-    for command in ["import", "train", "model", "simulate"] {
+    for command in ["up", "import", "train", "model", "simulate"] {
         assert!(help.contains(command), "{help}");
     }
     assert!(success(&["--version"]).starts_with("attune "));
@@ -190,7 +190,7 @@ fn a_bundle_is_trained_listed_replaced_and_never_put_over_something_else() {
     assert!(refused(&mine.join("letter.txt")).contains("not a folder"));
     assert_eq!(names(&mine), ["letter.txt"]);
 
-    let out = state.join("models/first");
+    let out = state.join("bundles/first");
     let train = |data: &Path, extra: &[&str]| {
         let args = [&["train", "--data", path(data), "--out", path(&out), "--config", path(&config)], extra].concat();
         success(&args)
@@ -206,14 +206,19 @@ fn a_bundle_is_trained_listed_replaced_and_never_put_over_something_else() {
     assert!(text.contains("head click"), "{text}");
     let second = attune_model::Bundle::load(&out).unwrap().version().to_string();
     assert!(second != version && text.contains(&second), "{text}");
-    assert_eq!(names(&state.join("models")), ["first"]);
+    assert_eq!(names(&state.join("bundles")), ["first"]);
 
     let listed = success(&["model", "ls", "--state", path(&state), "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed["version"], &listed["data"]), (&second.as_str().into(), &"raw".into()));
-    assert!(success(&["model", "ls", "--state", path(&state)]).contains(&second));
+    assert_eq!(listed["live"], false);
+    let named = state.join("bundles").join(&second);
+    fs::rename(&out, &named).unwrap();
+    fs::write(state.join("bundles/live"), &second).unwrap();
+    let text = success(&["model", "ls", "--state", path(&state)]);
+    assert!(text.starts_with(&second) && text.lines().next().unwrap().ends_with("  live"), "{text}");
 
-    let items = out.join("items.safetensors");
+    let items = named.join("items.safetensors");
     let mut bytes = fs::read(&items).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&items, bytes).unwrap();

@@ -11,9 +11,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields)]
 pub struct EdgeConfig {
     pub process: ProcessConfig,
-    pub bundle: PathBuf,
-    pub subject_key: PathBuf,
-    pub origin: String,
+    pub own: OwnConfig,
     pub listen: SocketAddr,
     pub pop: String,
     pub origin_deadline: HumanDuration,
@@ -24,6 +22,17 @@ pub struct EdgeConfig {
     pub policy: PolicyConfig,
     pub limits: LimitsConfig,
     pub records: RecordsConfig,
+}
+
+/// Where a process of its own finds what `attune up` would hand it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnConfig {
+    pub bundle: PathBuf,
+    pub subject_key: PathBuf,
+    pub origin: String,
+    pub timeout: HumanDuration,
+    pub patience: HumanDuration,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -11,6 +11,7 @@ mod http;
 mod link;
 mod object;
 mod operator;
+pub mod own;
 mod page;
 mod problem;
 mod recorder;

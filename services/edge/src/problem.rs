@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// Every way a request can be refused. The kind is stable; clients may branch on its URN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProblemKind {
+pub(crate) enum ProblemKind {
     MalformedRequest,
     UnknownRoute,
     UnknownDecision,
@@ -20,7 +20,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Self::MalformedRequest => 400,
             Self::UnknownRoute | Self::UnknownDecision | Self::UnknownItem => 404,
@@ -34,7 +34,7 @@ impl ProblemKind {
         }
     }
 
-    pub const fn slug(self) -> &'static str {
+    pub(crate) const fn slug(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed-request",
             Self::UnknownRoute => "unknown-route",
@@ -69,26 +69,26 @@ impl ProblemKind {
 
 /// What is wrong with one field. Never holds the value that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// RFC 6901 pointer into the body.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pointer: Option<String>,
+    pub(crate) pointer: Option<String>,
     /// Name of the query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<String>,
-    pub detail: String,
+    pub(crate) parameter: Option<String>,
+    pub(crate) detail: String,
 }
 
 /// Whether fields are named by pointer (a body) or by parameter (a query).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
+pub(crate) enum Naming {
     Body,
     Query,
 }
 
 impl Naming {
     /// `path` as in a body: `/context/device`. In a query the last segment is the parameter.
-    pub fn error(self, path: &str, detail: impl Into<String>) -> FieldError {
+    pub(crate) fn error(self, path: &str, detail: impl Into<String>) -> FieldError {
         let (pointer, parameter) = match self {
             Self::Body => (Some(path.to_owned()), None),
             Self::Query => (None, path.rsplit('/').next().map(str::to_owned)),
@@ -99,11 +99,11 @@ impl Naming {
 
 /// A refusal, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    pub kind: ProblemKind,
-    pub errors: Vec<FieldError>,
+pub(crate) struct Problem {
+    pub(crate) kind: ProblemKind,
+    pub(crate) errors: Vec<FieldError>,
     /// Methods the route takes, for 405.
-    pub allow: Option<&'static str>,
+    pub(crate) allow: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -117,25 +117,25 @@ struct Document<'a> {
 }
 
 impl Problem {
-    pub fn new(kind: ProblemKind) -> Self {
+    pub(crate) fn new(kind: ProblemKind) -> Self {
         Self { kind, errors: Vec::new(), allow: None }
     }
 
-    pub fn fields(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
         Self { kind: ProblemKind::InvalidField, errors, allow: None }
     }
 
-    pub fn malformed(detail: impl Into<String>) -> Self {
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         let error = FieldError { pointer: Some(String::new()), parameter: None, detail: detail.into() };
         Self { kind: ProblemKind::MalformedRequest, errors: vec![error], allow: None }
     }
 
     /// Seconds after which to try again, where trying again makes sense.
-    pub fn retry_after(&self) -> Option<u32> {
+    pub(crate) fn retry_after(&self) -> Option<u32> {
         matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable).then_some(1)
     }
 
-    pub fn body(&self, trace_id: RequestId) -> Vec<u8> {
+    pub(crate) fn body(&self, trace_id: RequestId) -> Vec<u8> {
         let document = Document {
             r#type: format!("urn:attune:problem:{}", self.kind.slug()),
             title: self.kind.title(),

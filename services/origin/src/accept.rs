@@ -1,14 +1,11 @@
 //! Feedback: durable before it is acknowledged, resolved once so that every consumer agrees.
 
+use crate::log_records::{dedup_key, event_record};
 use crate::{OriginError, Parts};
-use attune_domain::{ItemIx, LoggedEvent, RequestId, Uid};
+use attune_domain::{ItemIx, LoggedEvent, Uid};
 use attune_proto::state::v1 as wire;
 use attune_rpc::Scope;
-use attune_storage::{Appended, DedupKey, Record, Topic};
-use bytes::Bytes;
-use prost::Message as _;
-
-const DAY_MILLIS: i64 = 86_400_000;
+use attune_storage::{Appended, Topic};
 
 /// An event as it stands in the log, and whether it had stood there before.
 pub(crate) struct Accepted {
@@ -34,32 +31,12 @@ pub(crate) async fn accept(
         };
     }
     let traceparent = scope.span.traceparent().to_text();
-    let records = events.iter().map(|event| (record(event, &traceparent), Some(dedup_key(event)))).collect();
+    let records = events.iter().map(|event| (event_record(event, &traceparent), Some(dedup_key(event)))).collect();
     let appended = parts.event_log.append(Topic::UserEvents, records).await?;
     for outcome in &appended {
         parts.metrics.event_accepted(matches!(outcome, Appended::Duplicate(_)));
     }
     Ok(events.into_iter().zip(appended).map(|(event, appended)| Accepted { event, appended }).collect())
-}
-
-/// The log record of an event.
-pub fn record(event: &LoggedEvent, traceparent: &str) -> Record {
-    let message = wire::UserRecord {
-        uid: Bytes::copy_from_slice(&event.uid.0),
-        record: Some(wire::user_record::Record::Event(event.into())),
-    };
-    Record {
-        key: Bytes::copy_from_slice(&event.uid.0),
-        value: Bytes::from(message.encode_to_vec()),
-        traceparent: traceparent.to_owned(),
-    }
-}
-
-/// An event is (uid, event_id); its identity is kept for the day it occurred on.
-pub fn dedup_key(event: &LoggedEvent) -> DedupKey {
-    let mut identity = event.uid.0.to_vec();
-    identity.extend_from_slice(&blake3::hash(event.event_id.as_str().as_bytes()).as_bytes()[..16]);
-    DedupKey { day: event.occurred_at.div_euclid(DAY_MILLIS), identity: Bytes::from(identity) }
 }
 
 /// An event from the wire, before the origin has decided what only it can decide.
@@ -70,12 +47,4 @@ pub(crate) fn from_wire(record: &wire::UserRecord) -> Result<LoggedEvent, Origin
         Some(wire::user_record::Record::Event(event)) => Ok(convert::event(uid, event)?),
         _ => Err(convert::WireError::new("records.event", "is missing").into()),
     }
-}
-
-/// Request ids that a batch answers to, each once.
-pub(crate) fn request_ids(events: &[LoggedEvent]) -> Vec<RequestId> {
-    let mut ids: Vec<_> = events.iter().filter_map(|e| e.request_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

@@ -1,12 +1,10 @@
 //! The one writer of the item-updates log: numbers items, writes, and applies what it wrote.
 
 use crate::OriginError;
+use crate::log_records::append_items;
 use attune_domain::{Item, ItemIx, ItemUpdate};
-use attune_proto::state::v1 as wire;
 use attune_serving::SharedServing;
-use attune_storage::{EventLog, Record, Topic};
-use bytes::Bytes;
-use prost::Message as _;
+use attune_storage::EventLog;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -28,7 +26,7 @@ impl CatalogueWriter {
         let catalogue = Arc::clone(&self.serving.load().catalogue);
         let ix = catalogue.find(item.id.as_str()).unwrap_or(ItemIx(catalogue.len() as u32));
         let update = ItemUpdate { ix, item };
-        let offset = append(&*self.log, std::slice::from_ref(&update), traceparent).await?;
+        let offset = append_items(&*self.log, std::slice::from_ref(&update), traceparent).await?;
         let next = self.serving.load().with_updates(vec![(offset, update)]);
         // A gap cannot be: this is the only writer, and it applies every record it writes.
         if let Ok(next) = next {
@@ -44,21 +42,4 @@ impl CatalogueWriter {
         let item = catalogue.get(ix).cloned().ok_or(OriginError::UnknownItem)?;
         self.put(Item { available: false, ..item }, traceparent).await
     }
-}
-
-/// Writes updates to the log in one step and gives the offset of the first.
-pub async fn append(log: &dyn EventLog, updates: &[ItemUpdate], traceparent: String) -> Result<u64, OriginError> {
-    let records = updates
-        .iter()
-        .map(|update| {
-            let record = Record {
-                key: Bytes::copy_from_slice(update.item.id.as_str().as_bytes()),
-                value: Bytes::from(wire::ItemUpdate::from(update).encode_to_vec()),
-                traceparent: traceparent.clone(),
-            };
-            (record, None)
-        })
-        .collect();
-    let appended = log.append(Topic::ItemUpdates, records).await?;
-    Ok(appended.first().map_or(0, |a| a.offset()))
 }

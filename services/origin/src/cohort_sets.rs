@@ -39,11 +39,6 @@ impl CohortSets {
     pub(crate) async fn get(&self, parts: &Parts, scope: &Scope, key: CohortKey, now: UnixMillis) -> Arc<wire::CandidateSet> {
         self.0.get_with(key, build(parts, scope, key, now)).await
     }
-
-    /// A set that names withdrawn items is filtered where it is used; a new bundle needs new sets.
-    pub(crate) fn clear(&self) {
-        self.0.invalidate_all();
-    }
 }
 
 async fn build(parts: &Parts, scope: &Scope, key: CohortKey, now: UnixMillis) -> Arc<wire::CandidateSet> {

@@ -9,9 +9,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields)]
 pub struct OriginConfig {
     pub process: ProcessConfig,
-    pub state: PathBuf,
-    pub bundle: PathBuf,
-    pub peers: Peers,
+    pub own: OwnConfig,
     pub candidates: usize,
     pub own_items: usize,
     pub cohort_items: usize,
@@ -23,10 +21,15 @@ pub struct OriginConfig {
     pub watch: WatchConfig,
 }
 
-/// Where the other services answer: `http://host:port` or `unix:/path`.
+/// Where a process of its own finds what `attune up` would hand it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Peers {
+pub struct OwnConfig {
+    pub event_log: PathBuf,
+    pub decision_log: PathBuf,
+    pub bundle: PathBuf,
+    pub timeout: HumanDuration,
+    pub patience: HumanDuration,
     pub retrieval: String,
     pub ranking: String,
     pub bandit: String,

@@ -14,6 +14,8 @@ mod error;
 mod explain;
 mod grpc;
 mod level;
+pub mod log_records;
+pub mod own;
 mod page;
 mod posteriors;
 mod push;
@@ -80,10 +82,10 @@ pub(crate) struct Parts {
 pub fn build(config: OriginConfig, deps: OriginDeps) -> Result<Origin, OriginError> {
     let metrics = OriginMetrics::register(&deps.telemetry)?;
     let mut tasks = JoinSet::new();
-    let watchers = Arc::new(watch::Watchers::new(config.watch_queue));
+    let watchers = Arc::new(watch::Watchers::new(config.watch.queue));
     let decisions =
         decisions::Decisions::start(Arc::clone(&deps.decision_log), &config, metrics.clone(), &mut tasks, &deps.shutdown);
-    let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving), Arc::clone(&watchers));
+    let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving));
     let parts = Arc::new(Parts {
         clients: deps.clients,
         event_log: deps.event_log,

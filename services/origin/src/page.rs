@@ -4,7 +4,7 @@ use crate::level::Ladder;
 use crate::{Parts, views};
 use attune_decision::{
     Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Sampler, Scratch, ScoredItems, SourceItems,
-   , SourceKind, Stage, choose, favourites, merge, unpack_slots,
+    SourceKind, Stage, choose, favourites, merge, unpack_slots,
 };
 use attune_domain::{
     Context, ItemIx, Level, LevelReason, LoggedEvent, Reason, RequestId, Uid, UnixMillis, UserState, Variant,
@@ -45,7 +45,7 @@ pub(crate) struct Page {
 }
 
 /// What replay needs to run the candidate stage of a miss again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct MissInputs<'a> {
     pub serving: &'a Serving,
     pub state: &'a UserState,

@@ -11,7 +11,13 @@ const RIDGE: f64 = 3.0;
 const TRUST: f32 = 3.0;
 
 /// Fits the section's weights to the rows of items with events, busier items weighing more.
-pub(crate) fn fit(section: &mut ContentSection, own: &ItemSection, items: &[Item], interactions: &[u32], dim: usize) {
+pub(crate) fn fit(
+    section: &mut ContentSection,
+    own: &ItemSection,
+    items: &[Item],
+    interactions: &[u32],
+    dim: usize,
+) {
     let latent = dim - FIXED_COORDINATES;
     let (tokens, width) = (section.vocabulary.tokens.len() + 1, width(dim));
     let mut gram = vec![0.0f64; tokens * tokens];
@@ -48,7 +54,14 @@ fn row_of(own: &ItemSection, ix: usize, latent: usize, dim: usize) -> Vec<f32> {
 }
 
 /// Moves rows towards what their content says, the more the fewer events they have.
-pub(crate) fn shrink(own: &mut ItemSection, section: &ContentSection, items: &[Item], interactions: &[u32], trust: f32, dim: usize) {
+pub(crate) fn shrink(
+    own: &mut ItemSection,
+    section: &ContentSection,
+    items: &[Item],
+    interactions: &[u32],
+    trust: f32,
+    dim: usize,
+) {
     let latent = dim - FIXED_COORDINATES;
     let blend = |to: &mut [f32], from: &[f32], keep: f32| {
         to.iter_mut().for_each(|x| *x *= keep);

@@ -55,7 +55,15 @@ impl Rows {
         self.groups.push(self.len());
     }
 
-    pub(crate) fn push(&mut self, side: &UserSide, item: ItemIx, position: u8, clicked: bool, converted: bool, dwell: Option<f32>) {
+    pub(crate) fn push(
+        &mut self,
+        side: &UserSide,
+        item: ItemIx,
+        position: u8,
+        clicked: bool,
+        converted: bool,
+        dwell: Option<f32>,
+    ) {
         side.rows(&[item], position, &mut self.features);
         self.clicked.push(f32::from(u8::from(clicked)));
         self.converted.push(f32::from(u8::from(converted)));
@@ -109,7 +117,11 @@ fn scaling(rows: &Rows) -> Scaling {
     for row in rows.features.chunks_exact(w) {
         row.iter().enumerate().for_each(|(at, &x)| square[at] += (f64::from(x) - mean[at]).powi(2));
     }
-    let inverse = square.iter().map(|s| (s / n).sqrt()).map(|d| if d > 1e-6 { (1.0 / d) as f32 } else { 0.0 }).collect();
+    let inverse = square
+        .iter()
+        .map(|s| (s / n).sqrt())
+        .map(|d| if d > 1e-6 { (1.0 / d) as f32 } else { 0.0 })
+        .collect();
     Scaling { low, high, mean: mean.into_iter().map(|m| m as f32).collect(), inverse }
 }
 
@@ -120,13 +132,20 @@ struct Network {
 
 impl Network {
     /// The deep part starts silent; the click head starts as `slope` times the taste logit.
-    fn new(inputs: usize, heads: usize, slope: f32, bias: &[f32], rng: &mut ChaCha8Rng) -> Result<Self, TrainError> {
+    fn new(
+        inputs: usize,
+        heads: usize,
+        slope: f32,
+        bias: &[f32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self, TrainError> {
         let cpu = &Device::Cpu;
         let mut vars = Vec::new();
         let mut reads = inputs;
         for units in HIDDEN {
             let bound = (6.0 / reads as f32).sqrt();
-            let weights: Vec<f32> = (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
+            let weights: Vec<f32> =
+                (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
             vars.push(Var::from_slice(&weights, (units, reads), cpu)?);
             vars.push(Var::zeros(units, candle_core::DType::F32, cpu)?);
             reads = units;
@@ -139,7 +158,9 @@ impl Network {
     }
 
     fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
-        let dense = |x: &Tensor, at: usize| x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1]);
+        let dense = |x: &Tensor, at: usize| {
+            x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1])
+        };
         let hidden = dense(&dense(input, 0)?.relu()?, 2)?.relu()?;
         dense(&Tensor::cat(&[&hidden, input], 1)?, 4)
     }
@@ -170,7 +191,8 @@ pub(crate) fn train(
     let held = (groups.len() / 10).max(1).min(groups.len() - 1);
     let (held, mut learn) = (groups[..held].to_vec(), groups[held..].to_vec());
 
-    let share = |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
+    let share =
+        |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
     let logit = |p: f32| (p / (1.0 - p)).ln();
     let bias: Vec<f32> = heads
         .iter()
@@ -191,11 +213,13 @@ pub(crate) fn train(
         Evidence::Impressions => deviation * 0.5,
     };
     let network = Network::new(rows.width, heads.len(), slope, &bias, rng)?;
-    let params = ParamsAdamW { lr: LEARNING_RATE, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() };
+    let params =
+        ParamsAdamW { lr: LEARNING_RATE, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() };
     let mut optimiser = AdamW::new(network.vars.clone(), params)?;
     let batches = learn.len().div_ceil(BATCH_GROUPS);
     progress.stage("ranker", (epochs * batches) as u64);
-    let mut best = (loss_of(&network, rows, &scaling, &held, evidence, &heads)?, network.weights()?);
+    let mut best =
+        (loss_of(&network, rows, &scaling, &held, evidence, &heads)?, network.weights()?);
     for epoch in 0..epochs {
         learn.shuffle(rng);
         for (at, chunk) in learn.chunks(BATCH_GROUPS).enumerate() {
@@ -250,7 +274,9 @@ fn batch_loss(
     let mut input = Vec::with_capacity(picks.len() * rows.width);
     for &row in &picks {
         let raw = &rows.features[row * rows.width..(row + 1) * rows.width];
-        input.extend(raw.iter().zip(&scaling.mean).zip(&scaling.inverse).map(|((x, m), i)| (x - m) * i));
+        input.extend(
+            raw.iter().zip(&scaling.mean).zip(&scaling.inverse).map(|((x, m), i)| (x - m) * i),
+        );
     }
     let outputs = network.forward(&Tensor::from_vec(input, (picks.len(), rows.width), cpu)?)?;
     let target = |of: &[f32]| Tensor::from_iter(picks.iter().map(|&row| of[row]), cpu);
@@ -265,7 +291,9 @@ fn batch_loss(
             let most = table.max_keepdim(D::Minus1)?.detach();
             let shifted = table.broadcast_sub(&most)?;
             let norm = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-            (shifted.broadcast_sub(&norm)? * hits)?.sum_all()?.affine(-1.0 / groups.len() as f64, 0.0)?
+            (shifted.broadcast_sub(&norm)? * hits)?
+                .sum_all()?
+                .affine(-1.0 / groups.len() as f64, 0.0)?
         }
     };
     if let Some(at) = heads.iter().position(|&h| h == "conversion") {
@@ -273,7 +301,10 @@ fn batch_loss(
         loss = (loss + cross_entropy(&logits, &target(&rows.converted)?)?.mean_all()?)?;
     }
     if let Some(at) = heads.iter().position(|&h| h == "dwell") {
-        let seen = Tensor::from_iter(picks.iter().map(|&row| if rows.dwell[row] >= 0.0 { 1f32 } else { 0.0 }), cpu)?;
+        let seen = Tensor::from_iter(
+            picks.iter().map(|&row| if rows.dwell[row] >= 0.0 { 1f32 } else { 0.0 }),
+            cpu,
+        )?;
         let error = (outputs.narrow(1, at, 1)?.squeeze(1)? - target(&rows.dwell)?)?;
         let squared = (error.sqr()? * seen)?.sum_all()?;
         loss = (loss + squared.affine(f64::from(HUBER_DWELL) / picks.len() as f64, 0.0)?)?;
@@ -291,7 +322,8 @@ fn loss_of(
 ) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     for chunk in groups.chunks(256) {
-        let loss: f32 = batch_loss(network, rows, scaling, chunk, evidence, heads)?.detach().to_scalar()?;
+        let loss: f32 =
+            batch_loss(network, rows, scaling, chunk, evidence, heads)?.detach().to_scalar()?;
         sum += f64::from(loss) * chunk.len() as f64;
     }
     Ok(sum / groups.len().max(1) as f64)
@@ -307,7 +339,9 @@ fn fold(weights: Vec<Vec<f32>>, scaling: &Scaling, inputs: usize, heads: usize) 
         let Layer { weights, bias } = &mut layers[layer];
         for (row, bias) in weights.chunks_exact_mut(reads).zip(bias) {
             let mut shift = 0.0f64;
-            for ((weight, inverse), mean) in row[first..].iter_mut().zip(&scaling.inverse).zip(&scaling.mean) {
+            for ((weight, inverse), mean) in
+                row[first..].iter_mut().zip(&scaling.inverse).zip(&scaling.mean)
+            {
                 *weight *= inverse;
                 shift += f64::from(*weight) * f64::from(*mean);
             }
@@ -321,12 +355,19 @@ fn fold(weights: Vec<Vec<f32>>, scaling: &Scaling, inputs: usize, heads: usize) 
 }
 
 /// Click logits of groups' rows, with their labels.
-fn click_logits(section: &RankerSection, rows: &Rows, groups: &[usize], heads: usize) -> Vec<(f32, f32)> {
+fn click_logits(
+    section: &RankerSection,
+    rows: &Rows,
+    groups: &[usize],
+    heads: usize,
+) -> Vec<(f32, f32)> {
     let mut found = Vec::new();
     for &group in groups {
         let range = rows.group(group);
         let mut out = vec![0.0; range.len() * heads];
-        section.model.forward(&rows.features[range.start * rows.width..range.end * rows.width], &mut out);
+        section
+            .model
+            .forward(&rows.features[range.start * rows.width..range.end * rows.width], &mut out);
         found.extend(out.iter().step_by(heads).copied().zip(rows.clicked[range].iter().copied()));
     }
     found
@@ -387,7 +428,13 @@ fn platt(points: &[(f32, f32)], with_slope: bool) -> (f32, f32) {
     if a > 0.05 && a.is_finite() && b.is_finite() { (a as f32, b as f32) } else { (1.0, 0.0) }
 }
 
-fn validate(section: &RankerSection, rows: &Rows, groups: &[usize], evidence: Evidence, heads: usize) -> Validation {
+fn validate(
+    section: &RankerSection,
+    rows: &Rows,
+    groups: &[usize],
+    evidence: Evidence,
+    heads: usize,
+) -> Validation {
     let mut points = click_logits(section, rows, groups, heads);
     if points.is_empty() {
         return Validation::default();
@@ -401,7 +448,10 @@ fn validate(section: &RankerSection, rows: &Rows, groups: &[usize], evidence: Ev
         / n;
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let error = points.chunks(points.len().div_ceil(10)).map(|bin| {
-        (bin.iter().map(|&(x, _)| chance(x)).sum::<f64>() - bin.iter().map(|p| f64::from(p.1)).sum::<f64>()).abs() / n
+        (bin.iter().map(|&(x, _)| chance(x)).sum::<f64>()
+            - bin.iter().map(|p| f64::from(p.1)).sum::<f64>())
+        .abs()
+            / n
     });
     Validation {
         rows: points.len() as u64,
@@ -445,7 +495,9 @@ mod tests {
         for step in -20..=20 {
             let x = step as f32 * 0.3;
             let p = 1.0 / (1.0 + (-(0.5 * x - 1.0)).exp());
-            points.extend((0..1000).map(|i| (x, if (i as f32 + 0.5) / 1000.0 < p { 1.0 } else { 0.0 })));
+            points.extend(
+                (0..1000).map(|i| (x, if (i as f32 + 0.5) / 1000.0 < p { 1.0 } else { 0.0 })),
+            );
         }
         let (a, b) = platt(&points, true);
         assert!((a - 0.5).abs() < 0.01 && (b + 1.0).abs() < 0.02, "{a} {b}");

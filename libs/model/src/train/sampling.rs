@@ -74,7 +74,13 @@ impl Sampler<'_> {
 
     fn vector(&self, user: usize, window: &UserWindow, context: Context) -> Vec<f32> {
         let mut vector = vec![0.0; self.table.dim()];
-        self.tower.window_vector(self.schema, self.table, window, &self.attributes[user], &mut vector);
+        self.tower.window_vector(
+            self.schema,
+            self.table,
+            window,
+            &self.attributes[user],
+            &mut vector,
+        );
         self.tower.add_context(context, &mut vector);
         vector
     }
@@ -88,7 +94,8 @@ impl Sampler<'_> {
         let better = scores.iter().filter(|&&s| s > wanted).count();
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
         let pool = POOL.min(order.len() - 1);
-        let by_score = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+        let by_score =
+            |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
         order.select_nth_unstable_by(pool, by_score);
         order.truncate(pool);
         order.sort_unstable_by(by_score);
@@ -106,7 +113,14 @@ impl Sampler<'_> {
     }
 
     /// A positive and `HARD + EASY` negatives, a group of fixed size.
-    fn contrast(&self, user: usize, k: usize, rows: &mut Rows, tail: &mut Tail, rng: &mut ChaCha8Rng) {
+    fn contrast(
+        &self,
+        user: usize,
+        k: usize,
+        rows: &mut Rows,
+        tail: &mut Tail,
+        rng: &mut ChaCha8Rng,
+    ) {
         let line = &self.lines[user];
         let (window, step) = (line.window_and_seen(k), &line.steps[k]);
         let target = step.event.item;
@@ -115,7 +129,12 @@ impl Sampler<'_> {
         tail.samples += 1;
         tail.found += u64::from(better < 100);
         let attributes = &self.attributes[user];
-        let input = UserInput { window: &window, attributes, context: step.context, now: step.event.occurred_at };
+        let input = UserInput {
+            window: &window,
+            attributes,
+            context: step.context,
+            now: step.event.occurred_at,
+        };
         let side = UserSide::new(self.schema, self.table, &input, &vector);
         rows.open_group();
         rows.push(&side, target, 0, true, false, None);
@@ -141,7 +160,9 @@ impl Sampler<'_> {
         for (user, line) in self.lines.iter().enumerate() {
             let keep = head(line.steps.len());
             let slate = |a: &Shown, b: &Shown| a.at == b.at && a.before == b.before;
-            slates.extend(line.shown.chunk_by(slate).filter(|s| s[0].before >= keep).map(|s| (user, s)));
+            slates.extend(
+                line.shown.chunk_by(slate).filter(|s| s[0].before >= keep).map(|s| (user, s)),
+            );
         }
         slates.shuffle(rng);
         self.progress.stage("ranker examples", slates.len() as u64);
@@ -153,11 +174,19 @@ impl Sampler<'_> {
             let window = self.lines[user].window(first.before);
             let vector = self.vector(user, &window, first.context);
             let attributes = &self.attributes[user];
-            let input = UserInput { window: &window, attributes, context: first.context, now: first.at };
+            let input =
+                UserInput { window: &window, attributes, context: first.context, now: first.at };
             let side = UserSide::new(self.schema, self.table, &input, &vector);
             rows.open_group();
             for shown in slate {
-                rows.push(&side, shown.item, shown.position, shown.clicked, shown.converted, shown.dwell);
+                rows.push(
+                    &side,
+                    shown.item,
+                    shown.position,
+                    shown.clicked,
+                    shown.converted,
+                    shown.dwell,
+                );
             }
             self.progress.tick(at as u64 + 1, "");
         }

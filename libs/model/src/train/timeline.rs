@@ -97,7 +97,9 @@ pub(crate) fn timelines(data: &Dataset) -> Vec<Timeline> {
         }
         let target = likes(event.kind) && touched[user].insert(event.item);
         line.steps.push(Step { event: window_event(event, index), context: event.context, target });
-        if let Some(&at) = event.slate.and_then(|slot| slots.get(&(event.user, slot.slate, event.item))) {
+        if let Some(&at) =
+            event.slate.and_then(|slot| slots.get(&(event.user, slot.slate, event.item)))
+        {
             let shown = &mut line.shown[at];
             match event.kind {
                 EventKind::Click | EventKind::Like => shown.clicked = true,

@@ -1,8 +1,7 @@
 //! Training of the two towers: the next item of a visitor under a softmax over the whole catalogue.
 //!
-//! candle holds the tables, multiplies, differentiates and steps (AdamW). The softmax's own gradient is computed in
-//! one pass over the logits and handed to candle as a constant, which saves a dozen passes over a batch-by-catalogue
-//! matrix.
+//! candle holds the tables, multiplies, differentiates and steps (AdamW). Only the softmax is differentiated by hand:
+//! in candle's graph it takes a dozen passes over a batch-by-catalogue matrix, and then most of the time.
 
 use crate::progress::Progress;
 use crate::tower::{CONTEXT_ROWS, TowerSection, context_rows};
@@ -30,7 +29,10 @@ pub(crate) struct Towers {
 pub(crate) type Example = (u32, u32);
 
 /// Steps of each timeline, from `from(length)` up to `to(length)`, that are to be predicted and have a past or not.
-pub(crate) fn examples(lines: &[Timeline], range: impl Fn(usize) -> std::ops::Range<usize>) -> Vec<Example> {
+pub(crate) fn examples(
+    lines: &[Timeline],
+    range: impl Fn(usize) -> std::ops::Range<usize>,
+) -> Vec<Example> {
     let mut found = Vec::new();
     for (user, line) in lines.iter().enumerate() {
         let steps = range(line.steps.len()).filter(|&k| line.steps[k].target);
@@ -86,7 +88,12 @@ impl Towers {
             context: Var::from_slice(&self.section.context, (CONTEXT_ROWS, latent), cpu)?,
             attributes: Var::from_slice(&self.section.attributes, (attribute_rows, latent), cpu)?,
         };
-        let mut vars = vec![tables.inputs.clone(), tables.outputs.clone(), tables.bias.clone(), tables.context.clone()];
+        let mut vars = vec![
+            tables.inputs.clone(),
+            tables.outputs.clone(),
+            tables.bias.clone(),
+            tables.context.clone(),
+        ];
         if attribute_rows > 0 {
             vars.push(tables.attributes.clone());
         }
@@ -109,7 +116,9 @@ impl Towers {
                 let batch = self.batch(course, chunk, rng);
                 loss += step(&tables, &batch, latent, &mut optimiser)?;
                 let done = (epoch * batches + at + 1) as u64;
-                course.progress.tick(done, &format!("loss {:.3}", loss / ((at + 1) * config.batch) as f64));
+                course
+                    .progress
+                    .tick(done, &format!("loss {:.3}", loss / ((at + 1) * config.batch) as f64));
             }
             mean = loss / per_epoch.max(1) as f64;
         }
@@ -129,7 +138,8 @@ impl Towers {
             let past = &line.steps[k.saturating_sub(WINDOW_EVENTS)..k];
             for (age, step) in past.iter().rev().enumerate() {
                 let kept = rng.random::<f32>() < keep;
-                let weight = self.section.recency[age] * self.section.kinds[step.event.kind.code() as usize];
+                let weight =
+                    self.section.recency[age] * self.section.kinds[step.event.kind.code() as usize];
                 batch.rows.push(step.event.item.0);
                 batch.weights.push(if kept { weight / keep } else { 0.0 });
             }
@@ -144,29 +154,46 @@ impl Towers {
 }
 
 /// One step of the optimiser; returns the batch's summed loss.
-fn step(tables: &Tables, batch: &Batch, latent: usize, optimiser: &mut AdamW) -> Result<f64, TrainError> {
+fn step(
+    tables: &Tables,
+    batch: &Batch,
+    latent: usize,
+    optimiser: &mut AdamW,
+) -> Result<f64, TrainError> {
     let cpu = &Device::Cpu;
     let m = batch.targets.len();
     let weights = Tensor::from_slice(&batch.weights, (m, 1, WINDOW_EVENTS), cpu)?;
     let rows = Tensor::from_slice(&batch.rows, batch.rows.len(), cpu)?;
     let gathered = tables.inputs.index_select(&rows, 0)?.reshape((m, WINDOW_EVENTS, latent))?;
     let mut users = weights.matmul(&gathered)?.reshape((m, latent))?;
-    for (table, picks) in [(&tables.context, &batch.context), (&tables.attributes, &batch.attributes)] {
+    for (table, picks) in
+        [(&tables.context, &batch.context), (&tables.attributes, &batch.attributes)]
+    {
         if !picks.is_empty() {
             let rows = table.index_select(&Tensor::from_slice(picks, picks.len(), cpu)?, 0)?;
             users = (users + rows.reshape((m, picks.len() / m, latent))?.sum(1)?)?;
         }
     }
-    let logits = users.matmul(&tables.outputs.t()?)?.broadcast_add(&tables.bias)?;
-    let n = logits.dim(1)?;
-    let mut gradient: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+    // The softmax's own gradient, in one pass over the logits and outside candle's graph: with respect to users,
+    // outputs and bias. The graph then carries the users' part on to the tables they were gathered from.
+    let (outputs, seen) = (tables.outputs.as_detached_tensor(), users.detach());
+    let n = outputs.dim(0)?;
+    let bias: Vec<f32> = tables.bias.to_vec1()?;
+    let mut gradient: Vec<f32> = seen.matmul(&outputs.t()?)?.flatten_all()?.to_vec1()?;
+    let mut bias_gradient = vec![0.0; n];
     let mut loss = 0.0;
     for (row, &target) in gradient.chunks_exact_mut(n).zip(&batch.targets) {
+        row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b);
         loss += softmax_gradient(row, target as usize, 1.0 / m as f32);
+        bias_gradient.iter_mut().zip(row.iter()).for_each(|(sum, g)| *sum += g);
     }
     let gradient = Tensor::from_vec(gradient, (m, n), cpu)?;
-    let surrogate = (logits * gradient)?.sum_all()?;
-    optimiser.backward_step(&surrogate)?;
+    let users_gradient = gradient.matmul(&outputs)?;
+    let outputs_gradient = gradient.t()?.matmul(&seen)?;
+    let mut gradients = (users * users_gradient)?.sum_all()?.backward()?;
+    gradients.insert(tables.outputs.as_tensor(), outputs_gradient);
+    gradients.insert(tables.bias.as_tensor(), Tensor::from_vec(bias_gradient, n, cpu)?);
+    optimiser.step(&gradients)?;
     Ok(loss)
 }
 

@@ -19,7 +19,7 @@ crate::suite!(event_log:
     reads_are_bounded,
     concurrent_appends_lose_and_mix_nothing,
     oversized_records_change_nothing,
-    => memory, embedded);
+    => memory, embedded, remote);
 
 fn record(key: &str, value: impl Into<Bytes>) -> Record {
     Record { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), traceparent: format!("00-{key}") }

@@ -21,7 +21,7 @@ crate::suite!(feature_store:
     erased_visitors_are_gone_and_fenced,
     outcomes_are_forgotten_by_day,
     visitors_are_counted_once,
-    => memory, embedded);
+    => memory, embedded, remote);
 
 fn uid(n: u8) -> Uid {
     Uid([n; 17])

@@ -69,7 +69,7 @@ where
             let answer = tokio::time::timeout_at(deadline.instant(), inner.oneshot(request)).await;
             let response = match answer {
                 Ok(Ok(response)) => response,
-                Ok(Err(error)) => return Err(call.fail(transport_status(error.into()))),
+                Ok(Err(error)) => return Err(call.fail(transport_status(error.into(), deadline))),
                 Err(_) => return Err(call.fail(Status::deadline_exceeded("no answer before the deadline"))),
             };
             call.note(response.headers());
@@ -77,16 +77,18 @@ where
                 call.finish(code);
             }
             let timer = (!deadline.is_none()).then(|| Box::pin(tokio::time::sleep_until(deadline.instant())));
-            Ok(response.map(|inner| Body::new(ClientBody { inner: Box::pin(inner), call, timer })))
+            Ok(response.map(|inner| Body::new(ClientBody { inner: Box::pin(inner), call, deadline, timer })))
         })
     }
 }
 
-/// A transport that fails without saying why was not there.
-fn transport_status(error: BoxError) -> Status {
+/// A transport that fails without saying why was not there; and tonic's own timer, which reads the header that we send
+/// along, calls it cancelled when time is up.
+fn transport_status(error: BoxError, deadline: Deadline) -> Status {
     let status = Status::from_error(error);
     match status.code() {
         Code::Unknown => Status::unavailable("the connection failed"),
+        Code::Cancelled if deadline.passed() => Status::deadline_exceeded("no answer before the deadline"),
         _ => status,
     }
 }
@@ -149,6 +151,7 @@ impl Drop for Call {
 struct ClientBody<B> {
     inner: Pin<Box<B>>,
     call: Call,
+    deadline: Deadline,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -174,7 +177,7 @@ where
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                Poll::Ready(Some(Err(this.call.fail(transport_status(error.into())))))
+                Poll::Ready(Some(Err(this.call.fail(transport_status(error.into(), this.deadline)))))
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {

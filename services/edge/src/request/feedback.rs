@@ -14,43 +14,43 @@ const FIELDS: [&str; 9] =
 
 /// An event that was refused, by its place in the batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RejectedEvent {
-    pub index: usize,
-    pub reason: String,
+pub(crate) struct RejectedEvent {
+    pub(crate) index: usize,
+    pub(crate) reason: String,
 }
 
 /// A valid event, still under the visitor's raw name.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FeedbackEvent {
+pub(crate) struct FeedbackEvent {
     /// Place in the batch.
-    pub index: usize,
-    pub event_id: EventId,
-    pub kind: EventKind,
-    pub visitor: Visitor,
-    pub item_id: ItemId,
-    pub request_id: Option<RequestId>,
-    pub position: Option<u32>,
-    pub occurred_at: UnixMillis,
-    pub value: f32,
+    pub(crate) index: usize,
+    pub(crate) event_id: EventId,
+    pub(crate) kind: EventKind,
+    pub(crate) visitor: Visitor,
+    pub(crate) item_id: ItemId,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) position: Option<u32>,
+    pub(crate) occurred_at: UnixMillis,
+    pub(crate) value: f32,
 }
 
 /// Who did it: a user, or a session where there is no user.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Visitor {
+pub(crate) enum Visitor {
     User(Id),
     Session(Id),
 }
 
 /// The events of a batch that can be taken, and those that cannot.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Feedback {
-    pub events: Vec<FeedbackEvent>,
-    pub rejected: Vec<RejectedEvent>,
+pub(crate) struct Feedback {
+    pub(crate) events: Vec<FeedbackEvent>,
+    pub(crate) rejected: Vec<RejectedEvent>,
 }
 
 impl Feedback {
     /// A batch of which no event is good is refused whole.
-    pub fn from_body(bytes: &[u8], now: UnixMillis) -> Result<Self, Problem> {
+    pub(crate) fn from_body(bytes: &[u8], now: UnixMillis) -> Result<Self, Problem> {
         let value: Value = serde_json::from_slice(bytes).map_err(|e| {
             Problem::malformed(format!("not a JSON document (line {}, column {})", e.line(), e.column()))
         })?;

@@ -17,7 +17,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 /// An item's new description. Absent fields are empty; an absent `available` is true.
-pub fn item(id: ItemId, bytes: &[u8]) -> Result<Item, Problem> {
+pub(crate) fn item(id: ItemId, bytes: &[u8]) -> Result<Item, Problem> {
     let object = object(bytes)?;
     let mut checker = Checker::new(Naming::Body);
     checker.unknown_fields(
@@ -74,7 +74,7 @@ pub fn item(id: ItemId, bytes: &[u8]) -> Result<Item, Problem> {
 }
 
 /// A visitor's attributes: `{"attributes": {"age_bucket": "25-34"}}`. They replace what was stated before.
-pub fn user(bytes: &[u8]) -> Result<UserAttributes, Problem> {
+pub(crate) fn user(bytes: &[u8]) -> Result<UserAttributes, Problem> {
     let object = object(bytes)?;
     let mut checker = Checker::new(Naming::Body);
     checker.unknown_fields("", &object, &["attributes"]);

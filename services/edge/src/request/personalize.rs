@@ -15,15 +15,15 @@ const MAX_QUERY_BYTES: usize = 256;
 
 /// A valid request for a page.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Personalize {
+pub(crate) struct Personalize {
     /// The raw id, only here; everything inside uses the pseudonym.
-    pub user_id: Option<Id>,
-    pub session_id: Option<Id>,
-    pub context: Context,
-    pub limit: u16,
-    pub item_id: Option<Id>,
-    pub query: Option<String>,
-    pub explain: bool,
+    pub(crate) user_id: Option<Id>,
+    pub(crate) session_id: Option<Id>,
+    pub(crate) context: Context,
+    pub(crate) limit: u16,
+    pub(crate) item_id: Option<Id>,
+    pub(crate) query: Option<String>,
+    pub(crate) explain: bool,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +71,7 @@ struct Raw<'a> {
 }
 
 impl Personalize {
-    pub fn from_body(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn from_body(bytes: &[u8]) -> Result<Self, Problem> {
         if let Ok(body) = serde_json::from_slice::<Body<'_>>(bytes) {
             let context = body.context.unwrap_or_default();
             let raw = Raw {
@@ -143,7 +143,7 @@ impl Personalize {
         check(raw, checker)
     }
 
-    pub fn from_query(query: &str) -> Result<Self, Problem> {
+    pub(crate) fn from_query(query: &str) -> Result<Self, Problem> {
         let Some(pairs) = super::parse_query(query) else {
             return Err(Problem::malformed("the query is not UTF-8"));
         };

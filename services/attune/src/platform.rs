@@ -1,0 +1,251 @@
+//! The whole platform in one process: every service behind its own contract, without a socket between them.
+
+use crate::settings::Settings;
+use crate::up::ReadyLine;
+use crate::state::StateFolder;
+use anyhow::Context as _;
+use attune_edge::{EdgeDeps, Operator};
+use attune_embedder::Embedder;
+use attune_origin::{Clients, OriginDeps};
+use attune_rpc::Channel;
+use attune_runtime::admin::{self, AdminState, Extra};
+use attune_runtime::{Clock, Exit, OrExit as _, ProcessMetrics, Ready, Shutdown, grpc, system_clock};
+use attune_serving::Serving;
+use attune_storage::{
+    EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
+    FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
+};
+use attune_telemetry::{Guard, ServiceInfo, Telemetry};
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+
+const DRAIN: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A platform that serves.
+pub(crate) struct Running {
+    pub(crate) edge: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) origin_grpc: String,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) users: u64,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) clock: Clock,
+    tasks: JoinSet<()>,
+    origin_server: grpc::Serving,
+    serving_edge: tokio::task::JoinHandle<()>,
+    _telemetry: Guard,
+}
+
+/// The stores of a state folder, open in this process.
+pub(crate) struct Stores {
+    pub(crate) event_log: Arc<dyn EventLog>,
+    pub(crate) decision_log: Arc<EmbeddedDecisionLog>,
+    pub(crate) features: Arc<dyn FeatureStore>,
+}
+
+impl Stores {
+    /// A folder in use by another process is refused with exit code 75.
+    pub(crate) fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
+        let options = settings.embedder.feature_options(clock);
+        let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
+        Ok(Self {
+            event_log: Arc::new(
+                EmbeddedEventLog::open(&state.event_log()).with_context(open("the event log")).or_exit(Exit::TryLater)?,
+            ),
+            decision_log: Arc::new(
+                EmbeddedDecisionLog::open(&state.decision_log())
+                    .with_context(open("the decision log"))
+                    .or_exit(Exit::TryLater)?,
+            ),
+            features: Arc::new(
+                EmbeddedFeatureStore::open(&state.features(), options)
+                    .with_context(open("the feature store"))
+                    .or_exit(Exit::TryLater)?,
+            ),
+        })
+    }
+}
+
+/// Starts every service and answers when all are ready.
+pub(crate) async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> anyhow::Result<Running> {
+    let clock = system_clock();
+    let shutdown = Shutdown::new();
+    let mut tasks = JoinSet::new();
+    let info = |service| ServiceInfo { service, version: env!("CARGO_PKG_VERSION"), instance: "local".to_owned() };
+    let (edge_telemetry, guard) =
+        Telemetry::start(&settings.edge.process.telemetry, info("edge"), clock.clone()).or_exit(Exit::Usage)?;
+    let telemetry = |service| edge_telemetry.service(info(service));
+    let [origin_t, retrieval_t, ranking_t, bandit_t, llm_t, embedder_t] =
+        ["origin", "retrieval", "ranking", "bandit", "llm", "embedder"].map(telemetry);
+
+    let Stores { event_log, decision_log, features } = stores;
+    let embedder = Embedder::new(
+        Arc::clone(&event_log),
+        Arc::clone(&features),
+        settings.embedder.clone(),
+        clock.clone(),
+    );
+    let stop = shutdown.flag();
+    let stopped = shutdown.clone();
+    tasks.spawn(async move {
+        if embedder.run(stop).await.is_err() {
+            // Without its consumer the platform would answer from ever older state and not say so.
+            stopped.trigger();
+        }
+    });
+    catch_up(&*event_log, &*features).await?;
+
+    let bundle = state.bundle().context("find the live bundle")?;
+    let serving = Arc::new(attune_serving::open(&bundle, &*event_log, PATIENCE).await.or_exit(Exit::Data)?);
+    // Each service follows the catalogue on its own, as it would in a process of its own.
+    let own = || Arc::new(ArcSwap::new(Arc::clone(&serving)));
+
+    let retrieval = attune_retrieval::build(&settings.retrieval, attune_retrieval::Deps {
+        serving: own(),
+        item_updates: Some(Arc::clone(&event_log)),
+        user_events: Some(Arc::clone(&event_log)),
+        telemetry: retrieval_t.clone(),
+        stop: shutdown.flag(),
+    })
+    .await
+    .context("build retrieval")?;
+    let ranking = attune_ranking::build(&settings.ranking, attune_ranking::Deps {
+        serving: own(),
+        item_updates: Some(Arc::clone(&event_log)),
+        telemetry: ranking_t.clone(),
+        stop: shutdown.flag(),
+    });
+    let bandit = attune_bandit::build(&settings.bandit, attune_bandit::Deps {
+        serving: own(),
+        item_updates: Some(Arc::clone(&event_log)),
+        store: Arc::clone(&features),
+        telemetry: bandit_t.clone(),
+        stop: shutdown.flag(),
+    })
+    .await;
+    let llm = attune_llm::routes(&settings.llm, &llm_t, clock.clone()).or_exit(Exit::Usage)?;
+    retrieval.tasks.into_iter().chain(ranking.tasks).chain(bandit.tasks).for_each(|task| {
+        tasks.spawn(task);
+    });
+
+    let clients = Clients::new(
+        Channel::local("retrieval", retrieval.routes, &retrieval_t, &origin_t),
+        Channel::local("ranking", ranking.routes, &ranking_t, &origin_t),
+        Channel::local("bandit", bandit.routes, &bandit_t, &origin_t),
+        Channel::local("llm", llm, &llm_t, &origin_t),
+    );
+    let origin = attune_origin::build(settings.origin.clone(), OriginDeps {
+        clients,
+        event_log: Arc::clone(&event_log),
+        decision_log,
+        features: Arc::clone(&features),
+        serving: own(),
+        telemetry: origin_t.clone(),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+    })
+    .context("build origin")?;
+    let mut origin_tasks = origin.tasks;
+    tasks.spawn(async move { while origin_tasks.join_next().await.is_some() {} });
+
+    let ready = Ready::new();
+    let routes = Routes::new(origin.service.clone())
+        .add_service(EventLogGrpc::server(Arc::clone(&event_log)))
+        .add_service(FeatureStoreGrpc::server(Arc::clone(&features)));
+    let origin_server =
+        grpc::serve(&settings.origin.process.grpc, routes, attune_proto::DESCRIPTORS, &origin_t, &ready, &shutdown)
+            .await
+            .or_exit(Exit::TryLater)?;
+
+    let edge_ready = ready.require("edge");
+    let process = settings.edge.process.clone();
+    let deps = EdgeDeps {
+        origin: Channel::local("origin", Routes::new(origin.service), &origin_t, &edge_telemetry),
+        serving: own(),
+        subject_key: state.subject_key()?,
+        telemetry: edge_telemetry.clone(),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let edge = attune_edge::build(settings.edge, deps, &mut tasks).context("build edge")?;
+    while !edge.is_ready() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let operator = Operator::new(&edge);
+    let bound = attune_edge::bind(edge).await.context("listen for visitors").or_exit(Exit::TryLater)?;
+    let address = bound.address;
+    let serving_edge = tokio::spawn(bound.serve(shutdown.clone(), DRAIN));
+
+    let extra: Extra = Arc::new(move |request| {
+        let operator = operator.clone();
+        Box::pin(async move { Some(operator.handle(request).await) })
+    });
+    let admin_state = AdminState {
+        process: Some(Arc::new(ProcessMetrics::new(&edge_telemetry))),
+        telemetries: vec![edge_telemetry, origin_t, retrieval_t, ranking_t, bandit_t, llm_t, embedder_t],
+        ready: ready.clone(),
+        extra: Some(extra),
+    };
+    let admin = admin::serve(process.admin, admin_state, &shutdown, DRAIN)
+        .await
+        .with_context(|| format!("listen on admin address {}", process.admin))
+        .or_exit(Exit::TryLater)?;
+    edge_ready.up();
+    Ok(Running {
+        edge: address,
+        admin,
+        origin_grpc: origin_server.bound.to_string(),
+        users: features.user_count().await.context("count visitors")?,
+        serving,
+        shutdown,
+        clock,
+        tasks,
+        origin_server,
+        serving_edge,
+        _telemetry: guard,
+    })
+}
+
+impl Running {
+    pub(crate) fn ready(&self) -> ReadyLine {
+        let mut line = ReadyLine::new(format!("http://{}", self.edge), self.origin_grpc.clone());
+        line.admin = crate::settings::SERVICES.map(|name| (name, format!("http://{}", self.admin))).into();
+        line.model_version = self.serving.bundle.version().to_string();
+        line.items = self.serving.catalogue.len();
+        line.users = self.users;
+        line
+    }
+
+    /// Waits for the end, and drains: visitors' connections first, then the services behind them.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<()> {
+        self.shutdown.wait().await;
+        self.serving_edge.await.context("serve visitors")?;
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        self.origin_server.ended().await.context("drain the origin")
+    }
+}
+
+/// Waits until the feature store has applied everything the log holds.
+pub(crate) async fn catch_up(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow::Result<()> {
+    let end = log.bounds(Topic::UserEvents).await.context("read the event log")?.end;
+    let from = features.progress(USER_EVENTS_CONSUMER).await.context("read the feature store")?;
+    let bar = crate::output::progress_bar("applying the event log", end - from.min(end));
+    let mut applied = from;
+    while applied < end {
+        applied = features
+            .wait_applied(USER_EVENTS_CONSUMER, end, Duration::from_millis(200))
+            .await
+            .context("apply the event log")?;
+        bar.set_position(applied - from);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! `attune up`: from an empty folder, or one that is there, to a platform that serves.
+
+use crate::fill::{self, Filling};
+use crate::output;
+use crate::platform::{self, Stores};
+use crate::separate;
+use crate::settings::Tables;
+use crate::simulate::{self, WalkOptions};
+use crate::state::StateFolder;
+use anyhow::Context as _;
+use attune_model::TrainConfig;
+use attune_runtime::{Exit, OrExit as _, Shutdown, system_clock};
+use attune_storage::EmbeddedEventLog;
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Fill an empty state folder from this data set, or raw folder of a known format
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The platform's one data folder
+    #[arg(long, value_name = "DIR", default_value = "attune-state")]
+    pub state: PathBuf,
+    /// Address for visitors; port 0 lets the system choose
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Run each service as a process of its own, and restart one that dies
+    #[arg(long)]
+    pub separate: bool,
+    /// Walk this many simulated visitors through the platform (only in a simulated world)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub visitors: usize,
+    /// Seed of the simulated world
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Settings: a table for each service
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the ready line as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `up` prints when everything is ready, and not before.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReadyLine {
+    event: &'static str,
+    pub(crate) edge: String,
+    pub(crate) admin: BTreeMap<&'static str, String>,
+    pub(crate) model_version: String,
+    pub(crate) items: usize,
+    pub(crate) users: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) pids: BTreeMap<&'static str, u32>,
+    /// Where the origin speaks gRPC: its API, its reflection, its logs.
+    pub(crate) origin_grpc: String,
+}
+
+impl ReadyLine {
+    pub(crate) fn new(edge: String, origin_grpc: String) -> Self {
+        Self {
+            event: "ready",
+            edge,
+            admin: BTreeMap::new(),
+            model_version: String::new(),
+            items: 0,
+            users: 0,
+            pids: BTreeMap::new(),
+            origin_grpc,
+        }
+    }
+
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            return output::print_json(self);
+        }
+        let mut text = format!(
+            "ready: {} items, {} users, model {}\n  visitors  {}\n",
+            self.items, self.users, self.model_version, self.edge
+        );
+        let mut addresses: Vec<_> = self.admin.iter().collect();
+        addresses.dedup_by_key(|(_, address)| address.as_str());
+        for (service, address) in addresses {
+            let name = if self.pids.is_empty() { "admin" } else { service };
+            text.push_str(&format!("  {name:<9} {address}"));
+            if let Some(pid) = self.pids.get(service) {
+                text.push_str(&format!("  (pid {pid})"));
+            }
+            text.push('\n');
+        }
+        text.push_str(&format!(
+            "try: curl -s {}/v1/personalize -H 'content-type: application/json' -d '{{\"user_id\":\"1\",\"limit\":5}}'",
+            self.edge
+        ));
+        output::print(&text)
+    }
+}
+
+pub fn run(args: UpArgs) -> anyhow::Result<()> {
+    let tables = Tables::read(args.config.as_deref())?;
+    let state = StateFolder::open(&args.state)?;
+    let tables = with_places(tables, &state, &args)?;
+    let settings = tables.settings()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let world = prepare(&runtime, &state, &args)?;
+    runtime.block_on(async {
+        let stop = Shutdown::new();
+        stop.on_signals().context("listen for signals")?;
+        if args.separate {
+            let running = separate::start(&state, &tables, &args).await?;
+            serve(&args, &state, world, running.ready(), stop, |stop| running.ended(stop)).await
+        } else {
+            let stores = Stores::open(&state, &settings, system_clock())?;
+            let starting = platform::start(&state, settings, stores);
+            let running = tokio::select! {
+                running = starting => running?,
+                () = stop.wait() => return Ok(()),
+            };
+            serve(&args, &state, world, running.ready(), stop, |stop| async move {
+                tokio::select! {
+                    () = stop.wait() => {}
+                    () = running.shutdown.wait() => {}
+                }
+                running.shutdown.trigger();
+                running.ended().await
+            })
+            .await
+        }
+    })
+}
+
+/// Says that the platform is ready, sends visitors where some are wanted, and waits for the end.
+async fn serve<F: Future<Output = anyhow::Result<()>>>(
+    args: &UpArgs,
+    state: &StateFolder,
+    world: Option<u64>,
+    ready: ReadyLine,
+    stop: Shutdown,
+    ended: impl FnOnce(Shutdown) -> F,
+) -> anyhow::Result<()> {
+    std::fs::write(state.root().join("run.json"), serde_json::to_vec(&ready)?).context("write run.json")?;
+    ready.print(args.json)?;
+    if args.visitors > 0 {
+        let seed = world
+            .context("--visitors needs a simulated world: this folder was filled from data")
+            .or_exit(Exit::Usage)?;
+        let mut options = WalkOptions::new(ready.edge.clone(), Arc::new(fill::world(seed)?), args.visitors, seed);
+        options.json = args.json;
+        let walking = tokio::spawn(simulate::walk(options, stop.clone()));
+        let result = ended(stop).await;
+        match walking.await.context("walk the visitors").and_then(|walked| walked) {
+            Ok(report) => simulate::print_report(&report, args.json)?,
+            Err(error) => output::note(&format!("attune: {}", output::one_line(&error))),
+        }
+        return result;
+    }
+    ended(stop).await
+}
+
+/// Every place in the state folder, as the services' settings, unless the file says otherwise.
+fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Tables> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    tables.default("edge", "listen", args.listen.to_string());
+    if !args.separate {
+        tables.default("edge", "process.admin", free_or(args.listen, 9101));
+        tables.default("origin", "process.grpc.listen", free_or(args.listen, 9002));
+    }
+    state.log_key()?;
+    for folder in ["logs", "traces"] {
+        std::fs::create_dir_all(state.root().join(folder)).context("create the folders of logs and traces")?;
+    }
+    for service in crate::settings::SERVICES {
+        let name = if args.separate { service } else { "attune" };
+        tables.default(service, "process.telemetry.traces", text(&state.traces(name)));
+        tables.default(service, "process.telemetry.logs.file", text(&state.root().join(format!("logs/{name}.jsonl"))));
+        tables.default(service, "process.telemetry.log_key.file", text(&state.log_key_path()));
+    }
+    tables.default("retrieval", "index.snapshots", text(&state.index()));
+    Ok(tables)
+}
+
+/// The usual port beside the usual visitors' port; any free one where visitors are elsewhere.
+fn free_or(listen: SocketAddr, port: u16) -> String {
+    let port = if listen.port() == 8080 { port } else { 0 };
+    SocketAddr::new(listen.ip(), port).to_string()
+}
+
+/// Fills and trains what is not there yet. Gives the seed of the world the folder was filled from, if it was.
+fn prepare(runtime: &tokio::runtime::Runtime, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Option<u64>> {
+    if let Ok(text) = std::fs::read_to_string(state.filled_marker()) {
+        if args.data.is_some() && text.trim() != "data" {
+            return Err(anyhow::anyhow!(
+                "{} holds a simulated world already; choose another --state for --data",
+                state.root().display()
+            ))
+            .or_exit(Exit::Usage);
+        }
+        return Ok(text.trim().strip_prefix("world ").and_then(|seed| seed.parse().ok()));
+    }
+    let filling = match &args.data {
+        Some(path) => Filling::Data(path.clone()),
+        None => Filling::World { seed: args.seed },
+    };
+    let now = (system_clock())();
+    let log = EmbeddedEventLog::open(&state.event_log()).context("open the event log").or_exit(Exit::TryLater)?;
+    let data = fill::read(state, &filling, now)?;
+    if state.bundle().is_none() {
+        let config = TrainConfig { created_at: now, ..TrainConfig::default() };
+        fill::train(state, &data, &config)?;
+    }
+    runtime.block_on(fill::fill(&log, &data, now))?;
+    let (marker, world) = match filling {
+        Filling::Data(_) => ("data\n".to_owned(), None),
+        Filling::World { seed } => (format!("world {seed}\n"), Some(seed)),
+    };
+    std::fs::write(state.filled_marker(), marker).context("write FILLED")?;
+    Ok(world)
+}

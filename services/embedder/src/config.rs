@@ -1,0 +1,73 @@
+//! Settings of the embedder; `config.toml` explains each.
+
+use attune_config::{HumanDuration, Problems};
+use attune_runtime::ProcessConfig;
+use attune_storage::{Clock, FeatureOptions};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The file that is both default and manual.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedderConfig {
+    pub half_life: HumanDuration,
+    pub batch_records: usize,
+    pub poll_wait: HumanDuration,
+    pub outcome_window: HumanDuration,
+    pub retry_first: HumanDuration,
+    pub retry_longest: HumanDuration,
+    pub own: OwnConfig,
+    pub process: ProcessConfig,
+}
+
+/// Where a process of its own finds what `attune up` would hand it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnConfig {
+    pub state: PathBuf,
+    pub origin: String,
+    pub timeout: HumanDuration,
+}
+
+impl Default for EmbedderConfig {
+    /// The values of the default file, without a place of its own.
+    fn default() -> Self {
+        Self {
+            half_life: HumanDuration::secs(14 * 86_400),
+            batch_records: 512,
+            poll_wait: HumanDuration::secs(1),
+            outcome_window: HumanDuration::secs(30 * 86_400),
+            retry_first: HumanDuration::millis(100),
+            retry_longest: HumanDuration::secs(5),
+            own: OwnConfig::default(),
+            process: ProcessConfig::default(),
+        }
+    }
+}
+
+impl EmbedderConfig {
+    /// What a type cannot say.
+    pub fn check(&self, problems: &mut Problems) {
+        let second = HumanDuration::secs(1).get();
+        problems.check(self.half_life.get() >= second, "half_life", "must be at least a second");
+        problems.check((1..=8_192).contains(&self.batch_records), "batch_records", "must be 1 to 8192");
+        problems.check(!self.poll_wait.get().is_zero(), "poll_wait", "must not be zero");
+        problems.check(self.poll_wait.get() <= 60 * second, "poll_wait", "must be at most a minute");
+        problems.check(self.outcome_window.get() >= second, "outcome_window", "must be at least a second");
+        problems.check(!self.retry_first.get().is_zero(), "retry_first", "must not be zero");
+        let ordered = self.retry_longest.get() >= self.retry_first.get();
+        problems.check(ordered, "retry_longest", "must not be below retry_first");
+    }
+
+    /// How the feature store that this service owns is to be opened. Its clock moves by the hour: evidence does not
+    /// age noticeably in less, and a snapshot whose counts did not change keeps its name.
+    pub fn feature_options(&self, clock: Clock) -> FeatureOptions {
+        const HOUR: i64 = 3_600_000;
+        FeatureOptions {
+            half_life: self.half_life.get(),
+            clock: std::sync::Arc::new(move || clock().div_euclid(HOUR) * HOUR),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The embedder as a process of its own: owns the feature store and the posteriors, and serves them to the others.
+
+use crate::{Embedder, EmbedderConfig};
+use anyhow::Context as _;
+use attune_rpc::{Channel, ClientConfig};
+use attune_runtime::{Exit, Host, OrExit as _, Service};
+use attune_storage::{EmbeddedFeatureStore, EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog};
+use std::sync::Arc;
+use tonic::service::Routes;
+
+pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Service> {
+    let own = &config.own;
+    let options = config.feature_options(host.clock.clone());
+    let store: Arc<dyn FeatureStore> = Arc::new(
+        EmbeddedFeatureStore::open(&own.state, options).context("open the feature store").or_exit(Exit::TryLater)?,
+    );
+    let origin =
+        Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
+    let log: Arc<dyn EventLog> = Arc::new(RemoteEventLog::new(origin, own.timeout.get()));
+    let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock);
+    let stop = host.shutdown.flag();
+    let consuming = async move { embedder.run(stop).await.context("consume user-events") };
+    Ok(Service {
+        routes: Some(Routes::new(FeatureStoreGrpc::server(store))),
+        background: vec![Box::pin(consuming)],
+        ..Service::default()
+    })
+}

@@ -1,0 +1,56 @@
+//! The origin as a process of its own: opens the logs it owns, and reaches the rest over gRPC.
+
+use crate::{Clients, OriginConfig, OriginDeps, build};
+use anyhow::Context as _;
+use attune_rpc::{Channel, ClientConfig};
+use arc_swap::ArcSwap;
+use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
+use attune_serving::OpenError;
+use attune_storage::{EmbeddedDecisionLog, EmbeddedEventLog, EventLog, EventLogGrpc, RemoteFeatureStore};
+use std::sync::Arc;
+use tonic::service::Routes;
+
+pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service> {
+    let own = &config.own;
+    let event_log: Arc<dyn EventLog> =
+        Arc::new(EmbeddedEventLog::open(&own.event_log).context("open the event log").or_exit(Exit::TryLater)?);
+    let decision_log = Arc::new(
+        EmbeddedDecisionLog::open(&own.decision_log).context("open the decision log").or_exit(Exit::TryLater)?,
+    );
+    let serving = attune_serving::open(&own.bundle, &*event_log, own.patience.get()).await.map_err(fatal)?;
+    let client = ClientConfig::default();
+    let channel = |peer, address: &str| Channel::remote(peer, address, &client, &host.telemetry).or_exit(Exit::Usage);
+    let clients = Clients::new(
+        channel("retrieval", &own.retrieval)?,
+        channel("ranking", &own.ranking)?,
+        channel("bandit", &own.bandit)?,
+        channel("llm", &own.llm)?,
+    );
+    let features = RemoteFeatureStore::new(channel("embedder", &own.embedder)?, own.timeout.get());
+    let deps = OriginDeps {
+        clients,
+        event_log: Arc::clone(&event_log),
+        decision_log,
+        features: Arc::new(features),
+        serving: Arc::new(ArcSwap::from_pointee(serving)),
+        telemetry: host.telemetry.clone(),
+        clock: host.clock.clone(),
+        shutdown: host.shutdown.clone(),
+    };
+    let mut origin = build(config, deps)?;
+    let routes = Routes::new(origin.service).add_service(EventLogGrpc::server(event_log));
+    let background = async move {
+        while let Some(ended) = origin.tasks.join_next().await {
+            ended.context("background work panicked")?;
+        }
+        Ok(())
+    };
+    Ok(Service { routes: Some(routes), background: vec![Box::pin(background)], ..Service::default() })
+}
+
+fn fatal(error: OpenError) -> Fatal {
+    match error {
+        OpenError::Away => Fatal::new(Exit::TryLater, error),
+        error => Fatal::new(Exit::Data, error),
+    }
+}

@@ -1,0 +1,39 @@
+//! Every metric and span field of this service.
+
+use attune_telemetry::{By, Counter, Histogram, Span, Telemetry};
+use std::time::Duration;
+
+attune_telemetry::labels! {
+    /// What the bundle was asked to do.
+    pub enum ModelName { Ranker = "ranker", Attribution = "ranker_attribution" }
+}
+
+#[derive(Clone)]
+pub struct RankingMetrics {
+    inference: By<ModelName, Histogram>,
+    scored: Counter,
+}
+
+impl RankingMetrics {
+    pub fn register(telemetry: &Telemetry) -> Self {
+        let metrics = telemetry.metrics();
+        Self {
+            inference: metrics.latency_by(
+                "model_inference_latency_seconds",
+                "Time a model computed for one call.",
+                "model_name",
+            ),
+            scored: metrics.counter("ranking_scored_items_total", "Candidates scored.", &[]),
+        }
+    }
+
+    pub fn inferred(&self, model: ModelName, took: Duration, items: usize) {
+        self.inference.get(model).observe(took.as_secs_f64());
+        self.scored.add(items as f64);
+    }
+}
+
+pub(crate) fn describe(span: &Span, model: &attune_domain::ModelVersion, batch: usize) {
+    span.set("model", model);
+    span.set("batch_size", batch);
+}

@@ -1,0 +1,138 @@
+//! Sources that search the vector index.
+
+use super::{Ask, CandidateSource, Look, SourceError, Work};
+use crate::index::Query;
+use attune_decision::SourceKind;
+use attune_domain::ItemIx;
+use std::collections::HashSet;
+
+/// Items whose vector agrees most with the visitor's.
+pub struct Neighbours;
+
+impl CandidateSource for Neighbours {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Neighbours
+    }
+
+    fn work(&self) -> Work {
+        Work::Heavy
+    }
+
+    fn searches_index(&self) -> bool {
+        true
+    }
+
+    fn is_asked(&self, ask: &Ask) -> bool {
+        !ask.user_vector.is_empty()
+    }
+
+    fn find(&self, look: &Look<'_>) -> Result<Vec<ItemIx>, SourceError> {
+        search(look, &look.ask.user_vector, look.ask.limit)
+    }
+}
+
+/// Recent items whose neighbours are looked up.
+const RECENT_ITEMS: usize = 5;
+
+/// Items like the last few the visitor was interested in, the newest of them first.
+pub struct SimilarToRecent;
+
+impl CandidateSource for SimilarToRecent {
+    fn kind(&self) -> SourceKind {
+        SourceKind::SimilarToRecent
+    }
+
+    fn work(&self) -> Work {
+        Work::Heavy
+    }
+
+    fn searches_index(&self) -> bool {
+        true
+    }
+
+    fn is_asked(&self, ask: &Ask) -> bool {
+        !ask.recent.is_empty()
+    }
+
+    fn find(&self, look: &Look<'_>) -> Result<Vec<ItemIx>, SourceError> {
+        let limit = look.ask.limit;
+        let recent = &look.ask.recent[..look.ask.recent.len().min(RECENT_ITEMS)];
+        let mut taken: HashSet<ItemIx> = recent.iter().copied().collect();
+        let mut lists = Vec::with_capacity(recent.len());
+        for item in recent {
+            lists.push(alike(look, *item, limit.div_ceil(recent.len()))?.into_iter());
+        }
+        let mut merged = Vec::new();
+        while merged.len() < limit && !lists.is_empty() {
+            lists.retain_mut(|list| match list.find(|item| taken.insert(*item)) {
+                Some(item) if merged.len() < limit => {
+                    merged.push(item);
+                    true
+                }
+                _ => false,
+            });
+        }
+        Ok(merged)
+    }
+}
+
+/// Items like the one the page is about.
+pub struct Related;
+
+impl CandidateSource for Related {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Related
+    }
+
+    fn work(&self) -> Work {
+        Work::Heavy
+    }
+
+    fn searches_index(&self) -> bool {
+        true
+    }
+
+    fn is_asked(&self, ask: &Ask) -> bool {
+        ask.item.is_some()
+    }
+
+    fn find(&self, look: &Look<'_>) -> Result<Vec<ItemIx>, SourceError> {
+        match look.ask.item {
+            Some(item) => alike(look, item, look.ask.limit),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn search(look: &Look<'_>, vector: &[f32], k: usize) -> Result<Vec<ItemIx>, SourceError> {
+    let query = Query { vector, k, ef: None, allow: Some(&look.view.available), late: look.late };
+    let hits = look.generation.search(look.view.index.config(), &query)?;
+    Ok(hits.into_iter().map(|hit| ItemIx(hit.id)).filter(|item| look.is_available(*item)).collect())
+}
+
+/// Items looked at for each one given: inner product finds them, the angle orders them.
+const WIDER: usize = 4;
+
+/// Items of the same taste as `item`, without it. The inner product alone would favour what everybody likes, the angle
+/// alone what hardly anybody rated: so the best by inner product, ordered by angle.
+fn alike(look: &Look<'_>, item: ItemIx, k: usize) -> Result<Vec<ItemIx>, SourceError> {
+    let items = &look.view.serving.items;
+    if item.index() >= items.len() {
+        return Ok(Vec::new());
+    }
+    let latent = items.dim() - attune_model::FIXED_COORDINATES.min(items.dim());
+    let mut taste = items.vector(item).to_vec();
+    taste[latent..].fill(0.0);
+    let mut found: Vec<(f32, ItemIx)> = search(look, &taste, k * WIDER + 1)?
+        .into_iter()
+        .filter(|other| *other != item)
+        .map(|other| (cosine(&taste[..latent], &items.vector(other)[..latent]), other))
+        .collect();
+    found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    Ok(found.into_iter().take(k).map(|(_, other)| other).collect())
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    product(a, b) / (product(a, a) * product(b, b)).sqrt().max(f32::MIN_POSITIVE)
+}

@@ -1,0 +1,91 @@
+//! Every metric and span field of this service.
+
+use attune_decision::{Outcome, SourceKind};
+use attune_telemetry::{By, Counter, Gauge, Histogram, Name, Span, Telemetry};
+use std::time::Duration;
+
+attune_telemetry::labels! {
+    /// What was asked of the vector index.
+    pub enum Operation { Search = "search", Upsert = "upsert" }
+}
+
+pub(crate) const ANN_SEARCH: &str = "retrieval.ann_search";
+
+#[derive(Clone)]
+pub struct RetrievalMetrics {
+    queries: By<Operation, Counter>,
+    latency: By<Operation, Histogram>,
+    outcomes: Vec<[Counter; 4]>,
+    indexed: Gauge,
+    in_graphs: Gauge,
+    merges: Counter,
+    follow_errors: Counter,
+}
+
+const OUTCOMES: [(Outcome, &str); 4] =
+    [(Outcome::Ok, "ok"), (Outcome::Late, "late"), (Outcome::Failed, "failed"), (Outcome::NotAsked, "not_asked")];
+
+impl RetrievalMetrics {
+    pub fn register(telemetry: &Telemetry) -> Self {
+        let metrics = telemetry.metrics();
+        let outcomes = |source: SourceKind| {
+            OUTCOMES.map(|(_, outcome)| {
+                metrics.counter(
+                    "retrieval_source_outcomes_total",
+                    "What became of each candidate source.",
+                    &[("source", source.as_str()), ("outcome", outcome)],
+                )
+            })
+        };
+        Self {
+            queries: metrics.counter_by("vectordb_queries_total", "Operations on the vector index.", "operation"),
+            latency: metrics.latency_by("vectordb_latency_seconds", "Time they took.", "operation"),
+            outcomes: SourceKind::ALL.map(outcomes).into(),
+            indexed: metrics.gauge("retrieval_index_items", "Items that a search can find.", &[]),
+            in_graphs: metrics.gauge("retrieval_index_graph_items", "Those of them in a graph.", &[]),
+            merges: metrics.counter("retrieval_index_merges_total", "Segments sealed in the background.", &[]),
+            follow_errors: metrics.counter(
+                "retrieval_follow_errors_total",
+                "Failures to read the event log or to derive a view from the catalogue.",
+                &[],
+            ),
+        }
+    }
+
+    pub fn operated(&self, operation: Operation, took: Duration) {
+        self.queries.get(operation).inc();
+        self.latency.get(operation).observe(took.as_secs_f64());
+    }
+
+    pub fn source_ended(&self, source: SourceKind, outcome: Outcome) {
+        self.outcomes[usize::from(source.code())][usize::from(outcome.code())].inc();
+    }
+
+    pub fn index_size(&self, items: usize, in_graphs: usize) {
+        self.indexed.set(items as f64);
+        self.in_graphs.set(in_graphs as f64);
+    }
+
+    pub fn merged(&self) {
+        self.merges.inc();
+    }
+
+    pub fn follow_failed(&self) {
+        self.follow_errors.inc();
+    }
+}
+
+/// Describes a search before it starts.
+pub(crate) fn describe_search(span: &Span, index: &[u8; 16], top_k: usize) {
+    let hex: String = index[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Some(name) = Name::new(&hex) {
+        span.set("index", name);
+    }
+    span.set("top_k", top_k);
+}
+
+/// Describes all that was found.
+pub(crate) fn describe_candidates(span: &Span, sources: usize, candidates: usize) {
+    span.set("sources", sources);
+    span.set("candidate_count", candidates);
+}
