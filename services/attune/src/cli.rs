@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 /// An edge-to-origin personalization platform.
 #[derive(Debug, Parser)]
-#[command(name = "attune", version, disable_help_subcommand = true)]
+#[command(name = "attune", version, disable_help_subcommand = true, arg_required_else_help = false)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -28,6 +28,7 @@ pub enum Command {
     /// Train a model bundle on a data set
     Train(TrainArgs),
     /// Look at model bundles
+    #[command(arg_required_else_help = false)]
     Model(ModelArgs),
     /// Send simulated visitors through a running platform and watch what it learns
     Simulate(SimulateArgs),
@@ -95,6 +96,7 @@ mod tests {
     fn a_mistake_is_one_line_that_names_it() {
         for (arguments, wanted) in [
             (vec!["attune"], "requires a subcommand"),
+            (vec!["attune", "model"], "requires a subcommand"),
             (vec!["attune", "import", "x", "--form", "csv"], "'--form'"),
             (vec!["attune", "import", "x"], "--to <DIR>"),
             (vec!["attune", "import", "x", "--to", "y", "--from", "xml"], "movielens"),

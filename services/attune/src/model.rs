@@ -1,8 +1,7 @@
 //! `attune model`: the bundles of a state folder.
-//!
-//! A state folder keeps each bundle in [`models_dir`] under its version, or under any other name.
 
 use crate::output::{bad_data, print, print_json};
+use crate::state::StateFolder;
 use crate::train::looks_like_bundle;
 use anyhow::Context as _;
 use attune_model::{Bundle, Head, Manifest, Metric};
@@ -11,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -37,14 +36,11 @@ pub struct LsArgs {
     pub json: bool,
 }
 
-/// Where a state folder keeps its bundles.
-pub fn models_dir(state: &Path) -> PathBuf {
-    state.join("models")
-}
-
 #[derive(Serialize)]
 struct Listed<'a> {
     folder: &'a str,
+    /// Whether it is the one that serves.
+    live: bool,
     version: Option<String>,
     damaged: Option<String>,
     created_at: Option<String>,
@@ -62,17 +58,21 @@ pub fn run(args: &ModelArgs) -> anyhow::Result<()> {
 }
 
 fn list(args: &LsArgs) -> anyhow::Result<()> {
-    let folders = bundle_folders(&args.state)?;
+    let state = StateFolder::existing(&args.state);
+    let folders = bundle_folders(&state)?;
+    let live = state.bundle();
     let mut damaged = Vec::new();
     for (name, path) in &folders {
+        let is_live = live.as_ref() == Some(path);
         let loaded = Bundle::load(path).map_err(anyhow::Error::from);
         match (&loaded, args.json) {
-            (Ok(bundle), false) => print(&describe(bundle))?,
+            (Ok(bundle), false) => print(&describe(bundle, is_live))?,
             (Err(error), false) => print(&format!("{name}  damaged: {error:#}\n"))?,
             (_, true) => {
                 let manifest = loaded.as_ref().ok().map(Bundle::manifest);
                 print_json(&Listed {
                     folder: name,
+                    live: is_live,
                     version: loaded.as_ref().ok().map(|bundle| bundle.version().to_string()),
                     damaged: loaded.as_ref().err().map(|error| format!("{error:#}")),
                     created_at: manifest.map(|m| created_at(m.created_at)),
@@ -89,17 +89,17 @@ fn list(args: &LsArgs) -> anyhow::Result<()> {
         }
     }
     match damaged.as_slice() {
-        [] if folders.is_empty() => Err(bad_data(format!("{} holds no bundles", models_dir(&args.state).display()))),
+        [] if folders.is_empty() => Err(bad_data(format!("{} holds no bundles", state.bundles().display()))),
         [] => Ok(()),
         names => Err(bad_data(format!("damaged bundles: {}", names.join(", ")))),
     }
 }
 
 /// By name. Folders that are written at this moment begin with a dot and do not count.
-fn bundle_folders(state: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let unreadable = || format!("cannot read the state folder {}", state.display());
-    std::fs::read_dir(state).with_context(unreadable).or_exit(Exit::Data)?;
-    let dir = models_dir(state);
+fn bundle_folders(state: &StateFolder) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let unreadable = || format!("cannot read the state folder {}", state.root().display());
+    std::fs::read_dir(state.root()).with_context(unreadable).or_exit(Exit::Data)?;
+    let dir = state.bundles();
     if !dir.exists() {
         return Ok(Vec::new());
     }
@@ -115,12 +115,13 @@ fn bundle_folders(state: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(folders)
 }
 
-fn describe(bundle: &Bundle) -> String {
+fn describe(bundle: &Bundle, live: bool) -> String {
     let manifest = bundle.manifest();
     format!(
-        "{}  {}\ntrained on {} (hash {}), {} items, {} dimensions\n{}",
+        "{}  {}{}\ntrained on {} (hash {}), {} items, {} dimensions\n{}",
         bundle.version(),
         created_at(manifest.created_at),
+        if live { "  live" } else { "" },
         manifest.data,
         manifest.data_hash.get(..16).unwrap_or(&manifest.data_hash),
         manifest.trained_items,

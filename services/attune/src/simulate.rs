@@ -21,7 +21,7 @@ pub use report::{Example, FeedbackReport, Learning, Truth, WalkReport};
 use crate::output::{bad_usage, print, print_json};
 use anyhow::Context as _;
 use attune_config::HumanDuration;
-use attune_dataset::{World, WorldConfig};
+use attune_dataset::World;
 use attune_runtime::{Exit, OrExit as _, Shutdown, system_clock};
 use clap::Args;
 use client::EdgeClient;
@@ -36,7 +36,8 @@ use walker::{Shared, Walker};
 
 /// Beyond this a visitor is more memory than information.
 const MAX_VISITORS: usize = 100_000;
-/// Answers without one known item after which the world is taken to be the wrong one.
+/// Answers without one known item after which the platform is taken to hold other data. Another seed is not noticed:
+/// all worlds name their items alike.
 const STRANGE_ANSWERS: u64 = 20;
 
 #[derive(Debug, Args)]
@@ -112,7 +113,7 @@ impl WalkOptions {
 }
 
 pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
-    let world = World::new(WorldConfig { seed: args.seed, ..WorldConfig::default() }).or_exit(Exit::Usage)?;
+    let world = crate::fill::world(args.seed)?;
     let mut options = WalkOptions::new(args.edge, Arc::new(world), args.visitors, args.seed);
     options.rate = args.rate;
     options.speed = args.speed;
@@ -124,15 +125,20 @@ pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
         shutdown.on_signals().context("listen for signals")?;
         walk(options, shutdown).await
     })?;
-    if args.json {
+    print_report(&report, args.json)
+}
+
+/// The walk's result, on stdout.
+pub fn print_report(report: &WalkReport, json: bool) -> anyhow::Result<()> {
+    if json {
         print_json(&serde_json::json!({ "event": "walked", "walk": report }))
     } else {
-        print(&view::table(&report))
+        print(&view::table(report))
     }
 }
 
 /// Walks until the duration is over or the shutdown comes. Fails only where there is no sense in going on: wrong options
-/// (64), a platform of another world (65), or no answer to the very first request (75).
+/// (64), a platform with other data (65), or no answer to the very first request (75).
 pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<WalkReport> {
     options.check()?;
     let client = EdgeClient::new(&options.edge, options.timeout).or_exit(Exit::Usage)?;
@@ -164,7 +170,7 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
     let started = Instant::now();
     let end = options.duration.map(|duration| started + duration);
     let mut view = View::new(options.json);
-    let mut every = tokio::time::interval(view.period());
+    let mut every = tokio::time::interval_at(started + view.period(), view.period());
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut strange = false;
     while !strange {
@@ -188,7 +194,7 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
     while walkers.join_next().await.is_some() {}
     view.end();
     if strange {
-        let message = "the answers hold no item of this world: give the seed that the platform was started with";
+        let message = "the answers hold no item of the simulated world: the platform was filled with other data";
         return Err(crate::output::bad_data(message));
     }
     let report = shared.tally.lock().report(started.elapsed());
@@ -206,18 +212,21 @@ impl Pace {
         Self { gap: Duration::from_secs_f64(1.0 / rate), next: Mutex::new(None) }
     }
 
-    /// Waits for the caller's turn. Unused turns are not saved up.
+    /// Waits for the caller's turn.
     pub(crate) async fn turn(&self) {
         let now = Instant::now();
-        let at = {
-            let mut next = self.next.lock();
-            let at = next.map_or(now, |next| next.max(now));
-            *next = Some(at + self.gap);
-            at
-        };
+        let at = self.reserve(now);
         if at > now {
             tokio::time::sleep_until(at).await;
         }
+    }
+
+    /// The next free turn. Unused turns are not saved up.
+    fn reserve(&self, now: Instant) -> Instant {
+        let mut next = self.next.lock();
+        let at = next.map_or(now, |next| next.max(now));
+        *next = Some(at + self.gap);
+        at
     }
 }
 
@@ -235,18 +244,13 @@ fn positive(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pace_spreads_the_starts_and_saves_nothing_up() {
+    #[test]
+    fn pace_spreads_the_starts_and_saves_nothing_up() {
         let pace = Pace::new(10.0);
-        let begin = Instant::now();
-        for _ in 0..5 {
-            pace.turn().await;
-        }
-        assert_eq!(begin.elapsed().as_millis(), 400);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        let begin = Instant::now();
-        pace.turn().await;
-        pace.turn().await;
-        assert_eq!(begin.elapsed().as_millis(), 100);
+        let start = Instant::now();
+        let turns = |now: Instant| [0; 3].map(|_| (pace.reserve(now) - start).as_millis());
+        assert_eq!(turns(start), [0, 100, 200]);
+        assert_eq!(turns(start), [300, 400, 500]);
+        assert_eq!(turns(start + Duration::from_secs(60)), [60_000, 60_100, 60_200]);
     }
 }

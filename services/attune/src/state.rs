@@ -44,6 +44,11 @@ impl StateFolder {
         Ok(Self { root })
     }
 
+    /// The folder as it is, for looking at it only.
+    pub(crate) fn existing(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

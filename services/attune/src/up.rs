@@ -153,8 +153,9 @@ async fn serve<F: Future<Output = anyhow::Result<()>>>(
         options.json = args.json;
         let walking = tokio::spawn(simulate::walk(options, stop.clone()));
         let result = ended(stop).await;
-        if let Ok(Err(error)) = walking.await {
-            output::note(&format!("attune: {}", output::one_line(&error)));
+        match walking.await.context("walk the visitors").and_then(|walked| walked) {
+            Ok(report) => simulate::print_report(&report, args.json)?,
+            Err(error) => output::note(&format!("attune: {}", output::one_line(&error))),
         }
         return result;
     }
