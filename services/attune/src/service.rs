@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 #[derive(Debug, Args)]
-pub(crate) struct ServiceArgs {
+pub struct ServiceArgs {
     pub(crate) name: String,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,

@@ -101,7 +101,7 @@ impl ReadyLine {
     }
 }
 
-pub fn run(args: UpArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     let tables = Tables::read(args.config.as_deref())?;
     let state = StateFolder::open(&args.state)?;
     let tables = with_places(tables, &state, &args)?;
