@@ -1,6 +1,6 @@
 //! The visitors' port: connections, routes, documents. Adopt, call, convert.
 
-mod respond;
+pub(crate) mod respond;
 mod serve;
 
 pub use serve::{BoundEdge, bind};
