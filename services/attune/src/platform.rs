@@ -89,6 +89,7 @@ pub(crate) async fn start(state: &StateFolder, mut settings: Settings, stores: S
         settings.embedder.clone(),
         clock.clone(),
     );
+    tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), embedder_t.clone(), shutdown.flag()));
     let stop = shutdown.flag();
     let stopped = shutdown.clone();
     tasks.spawn(async move {

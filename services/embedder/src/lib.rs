@@ -13,6 +13,7 @@ pub mod own;
 mod processors;
 mod records;
 mod stats;
+pub mod telemetry;
 
 pub use config::{DEFAULTS, EmbedderConfig, OwnConfig};
 pub use stats::EmbedderStats;

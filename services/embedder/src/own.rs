@@ -18,11 +18,17 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
         Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
     let log: Arc<dyn EventLog> = Arc::new(RemoteEventLog::new(origin, own.timeout.get()));
     let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock);
+    let stats = embedder.stats();
     let stop = host.shutdown.flag();
+    let exporting = crate::telemetry::export(stats, host.telemetry.clone(), host.shutdown.flag());
+    let exporting = async move {
+        exporting.await;
+        Ok(())
+    };
     let consuming = async move { embedder.run(stop).await.context("consume user-events") };
     Ok(Service {
         routes: Some(Routes::new(FeatureStoreGrpc::server(store))),
-        background: vec![Box::pin(consuming)],
+        background: vec![Box::pin(consuming), Box::pin(exporting)],
         ..Service::default()
     })
 }

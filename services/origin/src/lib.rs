@@ -32,6 +32,7 @@ pub use page::{MissInputs, line_scores, miss_candidates, source_items};
 pub use telemetry::OriginMetrics;
 
 use attune_proto::origin::v1::origin_service_server::OriginServiceServer;
+use attune_pipeline::Stages;
 use attune_runtime::{Clock, Shutdown};
 use attune_serving::SharedServing;
 use attune_storage::{DecisionLog, EventLog, FeatureStore};
@@ -73,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) views: views::Snapshots,
     pub(crate) watchers: Arc<watch::Watchers>,
     pub(crate) posteriors: posteriors::SharedPosteriors,
+    pub(crate) stages: Stages,
     pub(crate) metrics: OriginMetrics,
     pub(crate) telemetry: Telemetry,
     pub(crate) clock: Clock,
@@ -97,6 +99,7 @@ pub fn build(config: OriginConfig, deps: OriginDeps) -> Result<Origin, OriginErr
         views: views::Snapshots::new(config.state_snapshots),
         watchers,
         posteriors: posteriors::SharedPosteriors::default(),
+        stages: Stages::new(&deps.telemetry, page::STAGES),
         metrics,
         telemetry: deps.telemetry,
         clock: deps.clock,

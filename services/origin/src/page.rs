@@ -19,6 +19,9 @@ use bytes::Bytes;
 use prost::Message as _;
 use std::sync::Arc;
 
+/// Stages of a page, each with a span, a deadline, a duration and an outcome.
+pub(crate) const STAGES: [&str; 4] = ["context.build", "api.retrieve", "api.rank", "api.sample"];
+
 /// A valid request for a page.
 #[derive(Debug, Clone)]
 pub(crate) struct PageRequest {
@@ -266,7 +269,9 @@ pub(crate) async fn retrieve(
         // The sources answer a little before the call is given up.
         deadline_ms: (max.as_millis() as u32).saturating_sub(10),
     };
-    let answer = parts.clients.retrieval.clone().retrieve(attune_rpc::request(message, scope, max)).await;
+    let mut client = parts.clients.retrieval.clone();
+    let ask = async |scope: Scope| client.retrieve(attune_rpc::request(message, &scope, max)).await;
+    let answer = parts.stages.run(scope, "api.retrieve", max, ask).await;
     let sources = answer.ok().and_then(|answer| {
         let answer = answer.into_inner();
         let raw: Vec<_> = answer.sources.iter().map(|s| (s.source, s.outcome, &s.items[..])).collect();
@@ -327,7 +332,9 @@ pub(crate) async fn rank(
         model_version: serving.bundle.version().to_string(),
     };
     let max = parts.config.deadlines.ranking.get();
-    let answer = parts.clients.ranking.clone().rank(attune_rpc::request(message, scope, max)).await;
+    let mut client = parts.clients.ranking.clone();
+    let ask = async |scope: Scope| client.rank(attune_rpc::request(message, &scope, max)).await;
+    let answer = parts.stages.run(scope, "api.rank", max, ask).await;
     answer.ok().map(|answer| answer.into_inner().click).filter(|scores| scores.len() == items.len())
 }
 
@@ -358,7 +365,9 @@ async fn sample(
         known_posteriors: Bytes::copy_from_slice(&parts.posteriors.known_to_bandit().0),
     };
     let max = parts.config.deadlines.bandit.get();
-    let answer = parts.clients.bandit.clone().sample(attune_rpc::request(message, scope, max)).await.ok()?.into_inner();
+    let mut client = parts.clients.bandit.clone();
+    let ask = async |scope: Scope| client.sample(attune_rpc::request(message, &scope, max)).await;
+    let answer = parts.stages.run(scope, "api.sample", max, ask).await.ok()?.into_inner();
     let hash = ObjectHash::from_slice(&answer.posteriors)?;
     let content = parts.posteriors.of_bandit(hash, answer.posteriors_content)?;
     let count = answer.picks.len();

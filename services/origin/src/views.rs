@@ -65,8 +65,23 @@ pub(crate) async fn build_context(
     request: &PageRequest,
     ladder: &mut Ladder,
 ) -> (Arc<UserState>, bool) {
-    let span = scope.span.child("context.build");
-    let loaded = load(parts, request.uid, request.min_offset, parts.config.deadlines.context.get()).await;
+    let max = parts.config.deadlines.context.get();
+    let read = async |scope: Scope| {
+        let loaded = load(parts, request.uid, request.min_offset, max).await;
+        let empty = UserState::default();
+        let state = loaded.as_deref().unwrap_or(&empty);
+        let input = UserInput {
+            window: &state.window,
+            attributes: &state.attributes,
+            context: request.context,
+            now: request.now,
+        };
+        let presence = serving.bundle.feature_presence(&input);
+        parts.metrics.features_read(&presence);
+        scope.span.set("feature_count", presence.len());
+        loaded
+    };
+    let loaded = parts.stages.run(scope, "context.build", max, read).await;
     let known = loaded.is_ok();
     let mut state = match loaded {
         Ok(state) => state,
@@ -85,16 +100,6 @@ pub(crate) async fn build_context(
     if known && state.version.next_offset < request.min_offset {
         ladder.fall(Level::Stale, LevelReason::StateBehind);
     }
-    let input = UserInput {
-        window: &state.window,
-        attributes: &state.attributes,
-        context: request.context,
-        now: request.now,
-    };
-    let presence = serving.bundle.feature_presence(&input);
-    parts.metrics.features_read(&presence);
-    span.set("feature_count", presence.len() as i64);
-    span.end();
     (state, known)
 }
 
