@@ -1,0 +1,222 @@
+//! Seven processes under constant load, each in turn frozen and killed: visitors notice a level and its reason, never a
+//! failure, and the platform comes back by itself.
+
+#[path = "support/platform.rs"]
+mod platform;
+
+use parking_lot::Mutex;
+use platform::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const FREEZE: Duration = Duration::from_secs(10);
+/// From the end of a fault to level 0.
+const RECOVERY: Duration = Duration::from_secs(15);
+const PAGES_PER_SECOND: u32 = 50;
+const LOADERS: u32 = 5;
+/// No page may take longer, whatever has happened to the services behind the edge.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Answers in a row at level 0 that count as calm.
+const CALM: usize = 50;
+
+/// A service, and the reasons of which one must be given while it is away.
+const SERVICES: [(&str, &[&str]); 6] = [
+    ("retrieval", &["retrieval_unavailable", "retrieval_partial"]),
+    ("ranking", &["ranking_unavailable"]),
+    ("bandit", &["bandit_unavailable"]),
+    ("llm", &[]),
+    ("embedder", &["state_unavailable"]),
+    ("origin", &["origin_unavailable", "origin_timeout"]),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Frozen,
+    Killed,
+}
+
+struct Sample {
+    at: Instant,
+    took: Duration,
+    level: u64,
+    reason: Option<String>,
+}
+
+/// What visitors saw, in order.
+#[derive(Default)]
+struct Seen {
+    samples: Mutex<Vec<Sample>>,
+    failures: Mutex<Vec<String>>,
+    stop: AtomicBool,
+}
+
+impl Seen {
+    /// Pages at a constant rate: visitors the edge holds, and new ones, whom it must ask the origin about.
+    async fn load(self: Arc<Self>, edge: Site, number: u32) {
+        let every = Duration::from_secs(1) * LOADERS / PAGES_PER_SECOND;
+        let mut turn = number;
+        let mut due = tokio::time::Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            turn += LOADERS;
+            let body = match turn % 3 {
+                0 => json!({"user_id": format!("u{}", turn % 20), "limit": 10}),
+                1 => json!({"user_id": format!("newcomer {turn}"), "limit": 10}),
+                _ => json!({"user_id": format!("u{}", turn % 20), "page_type": "product", "item_id": "i7", "limit": 10}),
+            };
+            let at = Instant::now();
+            let answer = edge.try_post("/v1/personalize", &body).await;
+            let took = at.elapsed();
+            match answer {
+                Ok(answer) if answer.status == 200 && took < PATIENCE => {
+                    let page = answer.json();
+                    if page["items"].as_array().unwrap().len() != 10 {
+                        self.failures.lock().push(format!("not ten items: {page}"));
+                    }
+                    self.samples.lock().push(Sample {
+                        at,
+                        took,
+                        level: page["level"].as_u64().unwrap(),
+                        reason: page["level_reason"].as_str().map(str::to_owned),
+                    });
+                }
+                Ok(answer) => self.failures.lock().push(format!("{} after {took:?}: {}", answer.status, answer.text())),
+                Err(error) => self.failures.lock().push(error),
+            }
+            due += every;
+            tokio::time::sleep_until(due).await;
+        }
+    }
+
+    /// Waits until the last answers all were at level 0 without a reason; gives how long that took.
+    async fn calm(&self, case: &str, limit: Duration) -> Duration {
+        let begun = Instant::now();
+        loop {
+            {
+                let samples = self.samples.lock();
+                let newest = &samples[samples.len().saturating_sub(CALM)..];
+                let since = newest.iter().filter(|s| s.at > begun).count();
+                if since == CALM && newest.iter().all(|s| s.level == 0 && s.reason.is_none()) {
+                    return newest[0].at - begun;
+                }
+                assert!(begun.elapsed() < limit, "{case}: still {:?}", counted(newest.iter()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn counted<'s>(samples: impl Iterator<Item = &'s Sample>) -> BTreeMap<(u64, &'s str), usize> {
+    let mut counts = BTreeMap::new();
+    for sample in samples {
+        *counts.entry((sample.level, sample.reason.as_deref().unwrap_or("-"))).or_default() += 1;
+    }
+    counts
+}
+
+/// One event every 20 ms; keeps what was acknowledged, and holds every refusal against the contract.
+async fn feed(edge: Site, seen: Arc<Seen>) -> (Vec<Value>, usize) {
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    for number in 0.. {
+        if seen.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let event = event(&format!("e{number}"), "click", &format!("feeder {}", number % 7), &item(number % ITEMS));
+        let answer = edge.post("/v1/feedback", &json!({"events": [event]})).await;
+        match answer.status {
+            202 => acknowledged.push(event),
+            503 if answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0) => refused += 1,
+            _ => seen.failures.lock().push(format!("feedback: {} {}", answer.status, answer.text())),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (acknowledged, refused)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_visitor_notices_more_than_a_level() {
+    let dir = state();
+    let settings = dir.path().join("settings.toml");
+    fs::write(&settings, "[edge.experiment]\nholdout = 0.0\n").unwrap();
+    let platform = Platform::start(&dir, &["--separate", "--config", settings.to_str().unwrap()]);
+    for (service, _) in SERVICES {
+        assert_eq!(platform.ready["pids"][service].as_u64(), platform.pid_of(service).map(u64::from), "{service}");
+    }
+    let seen = Arc::new(Seen::default());
+    let loading: Vec<_> =
+        (0..LOADERS).map(|n| tokio::spawn(Arc::clone(&seen).load(platform.edge.clone(), n))).collect();
+    let feeding = tokio::spawn(feed(platform.edge.clone(), Arc::clone(&seen)));
+    seen.calm("the start", RECOVERY).await;
+
+    let mut missing = Vec::new();
+    for fault in [Fault::Frozen, Fault::Killed] {
+        for (service, reasons) in SERVICES {
+            let case = format!("{service} {fault:?}");
+            let begun = Instant::now();
+            let pid = platform.pid_of(service).unwrap_or_else(|| panic!("{service} does not run"));
+            match fault {
+                Fault::Frozen => {
+                    signal(pid, libc::SIGSTOP);
+                    tokio::time::sleep(FREEZE).await;
+                    signal(pid, libc::SIGCONT);
+                }
+                Fault::Killed => signal(pid, libc::SIGKILL),
+            }
+            let took = seen.calm(&case, RECOVERY).await;
+            if fault == Fault::Killed {
+                assert_ne!(platform.pid_of(service).unwrap_or_else(|| panic!("{service} is not back")), pid);
+            }
+            let samples = seen.samples.lock();
+            let during: Vec<_> = samples.iter().filter(|s| s.at >= begun).collect();
+            let slowest = during.iter().map(|s| s.took).max().unwrap_or_default();
+            let counts = counted(during.iter().copied());
+            println!("{case}: calm after {took:.1?}, slowest page {slowest:.0?}, {counts:?}");
+            let told = reasons.is_empty() || counts.keys().any(|(_, reason)| reasons.contains(reason));
+            if !told {
+                missing.push(case);
+            }
+        }
+    }
+    seen.stop.store(true, Ordering::Relaxed);
+    for loader in loading {
+        loader.await.unwrap();
+    }
+    let (acknowledged, refused) = feeding.await.unwrap();
+    let failures = seen.failures.lock();
+    assert!(failures.is_empty(), "{} failures, such as {:?}", failures.len(), &failures[..failures.len().min(5)]);
+    assert!(missing.is_empty(), "nobody was told: {missing:?}");
+    // Sent again, each is known: none of the acknowledged ones was lost with the origin.
+    for events in acknowledged.chunks(500) {
+        let answer = platform.edge.post("/v1/feedback", &json!({ "events": events })).await;
+        assert_eq!((answer.status, &answer.json()["duplicates"]), (202, &json!(events.len())), "{}", answer.text());
+    }
+    println!(
+        "{} pages, none failed; {} events acknowledged and kept, {refused} refused with 503 and retry-after",
+        seen.samples.lock().len(),
+        acknowledged.len()
+    );
+    assert!(refused > 0 && acknowledged.len() > 1_000, "{refused} refused, {} acknowledged", acknowledged.len());
+    assert!(platform.interrupt().success());
+}
+
+/// While the writer of explanations is gone or hangs, what the origin knows itself is still said.
+#[tokio::test]
+async fn without_the_llm_service_an_explanation_is_plain() {
+    let dir = state();
+    let platform = Platform::start(&dir, &["--separate"]);
+    let page = platform.edge.page("u5").await;
+    let request = page.json()["request_id"].as_str().unwrap().to_owned();
+    signal(platform.pid_of("llm").unwrap(), libc::SIGSTOP);
+    let path = format!("/v1/explain?request_id={request}&item_id={}", page.items()[0]);
+    let begun = Instant::now();
+    let answer = platform.edge.get(&path).await;
+    println!("explained after {:.1?}: {}", begun.elapsed(), answer.text());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.json()["text"].as_str().unwrap().len() > 10);
+    signal(platform.pid_of("llm").unwrap(), libc::SIGKILL);
+    let answer = platform.edge.get(&path).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
