@@ -1,5 +1,6 @@
 //! Arguments of every command, and the exit code of all.
 
+use crate::eval::EvalArgs;
 use crate::import::ImportArgs;
 use crate::model::ModelArgs;
 use crate::output;
@@ -28,6 +29,9 @@ pub enum Command {
     Import(ImportArgs),
     /// Train a model bundle on a data set
     Train(TrainArgs),
+    /// Measure quality, beside random and popularity, with the protocol
+    #[command(arg_required_else_help = false)]
+    Eval(EvalArgs),
     /// Run logged decisions again, and name the first stage that differs
     Replay(ReplayArgs),
     /// Look at model bundles
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Service(args) => return crate::service::run(args),
         Command::Import(args) => crate::import::run(&args),
         Command::Train(args) => crate::train::run(&args),
+        Command::Eval(args) => crate::eval::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
         Command::Model(args) => crate::model::run(&args),
         Command::Simulate(args) => crate::simulate::run(args),

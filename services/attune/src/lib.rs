@@ -4,6 +4,7 @@
 //! `attune_runtime::Exit`; and only this crate sees all services.
 
 pub mod cli;
+pub mod eval;
 mod fill;
 pub mod import;
 pub mod model;

@@ -55,12 +55,23 @@ impl Tables {
 
     /// Sets a key unless the file says otherwise.
     pub(crate) fn default(&mut self, service: &str, key: &str, value: impl Into<toml::Value>) {
+        self.put(service, key, value.into(), false);
+    }
+
+    /// Sets a key whatever the file says.
+    pub(crate) fn set(&mut self, service: &str, key: &str, value: impl Into<toml::Value>) {
+        self.put(service, key, value.into(), true);
+    }
+
+    fn put(&mut self, service: &str, key: &str, value: toml::Value, replace: bool) {
         let table = self.0.entry(service).or_insert_with(|| toml::Table::new().into());
         let mut path = key.split('.').peekable();
         let mut at = table;
         while let (Some(part), toml::Value::Table(inner)) = (path.next(), at) {
             if path.peek().is_none() {
-                inner.entry(part).or_insert(value.into());
+                if replace || !inner.contains_key(part) {
+                    inner.insert(part.to_owned(), value);
+                }
                 return;
             }
             at = inner.entry(part).or_insert_with(|| toml::Table::new().into());

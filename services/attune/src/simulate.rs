@@ -6,13 +6,13 @@
 //! visitor down, and never ends the walk. Visitors click by the world's truth, which the platform does not see.
 
 mod arms;
-mod client;
+pub(crate) mod client;
 mod latency;
 mod report;
 mod tally;
 mod view;
 mod walker;
-mod wire;
+pub(crate) mod wire;
 
 pub use arms::{Arm, Lift};
 pub use latency::LatencyReport;

@@ -163,7 +163,7 @@ async fn serve<F: Future<Output = anyhow::Result<()>>>(
 }
 
 /// Every place in the state folder, as the services' settings, unless the file says otherwise.
-fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Tables> {
+pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Tables> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {

@@ -35,6 +35,8 @@ pub(crate) struct Answer {
 #[derive(Debug, Deserialize)]
 pub(crate) struct AnswerItem {
     pub(crate) item_id: String,
+    #[serde(default)]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Serialize)]

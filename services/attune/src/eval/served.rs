@@ -1,0 +1,173 @@
+//! A platform on the training half of a split, and what it answers over HTTP.
+
+use super::raw_id;
+use crate::platform::{self, Stores};
+use crate::settings::Tables;
+use crate::simulate::client::EdgeClient;
+use crate::simulate::wire::{Answer, Ask, AskContext};
+use crate::state::StateFolder;
+use crate::up::{UpArgs, with_places};
+use anyhow::Context as _;
+use attune_domain::ItemIx;
+use attune_model::evaluation::{Case, Split};
+use attune_runtime::{Exit, OrExit as _, system_clock};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest list that the edge gives.
+pub(super) const LIMIT: usize = 100;
+/// Visitors asked for at the same time.
+const AT_ONCE: usize = 2;
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Quality is judged without hurry: a busy machine must not turn it into a measurement of latency.
+const UNHURRIED: [(&str, &str, &str); 9] = [
+    ("edge", "origin_deadline", "20s"),
+    ("origin", "deadlines.context", "5s"),
+    ("origin", "deadlines.retrieval", "5s"),
+    ("origin", "deadlines.ranking", "5s"),
+    ("origin", "deadlines.bandit", "5s"),
+    ("retrieval", "deadlines.neighbours", "4s"),
+    ("retrieval", "deadlines.similar_to_recent", "4s"),
+    ("retrieval", "deadlines.trending", "4s"),
+    ("retrieval", "deadlines.cohort_favourites", "4s"),
+];
+
+/// How a platform explores while it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exploring {
+    /// As configured.
+    On,
+    Off,
+}
+
+/// The lists of all cases, in their order, as a miss and then as a hit.
+pub(super) struct Served {
+    pub(super) miss: Lists,
+    pub(super) hit: Lists,
+}
+
+pub(super) struct Lists {
+    pub(super) items: Vec<Vec<ItemIx>>,
+    pub(super) facts: Facts,
+}
+
+/// What became of the requests behind a row of figures.
+#[derive(Debug, Default, Clone, Serialize)]
+pub(super) struct Facts {
+    pub(super) requests: usize,
+    /// Answers whose `cache` was what the row is about.
+    pub(super) as_meant: usize,
+    pub(super) shorter_than_asked: usize,
+    /// Answers by level; 0 is undegraded.
+    pub(super) levels: BTreeMap<u8, usize>,
+    /// Share of the slots that the platform gave to exploration.
+    pub(super) explored: f64,
+}
+
+/// Settings of an evaluated platform: as served, no holdout, unhurried.
+pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Exploring) -> anyhow::Result<Tables> {
+    let args = UpArgs {
+        data: None,
+        state: state.root().to_owned(),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        separate: false,
+        visitors: 0,
+        seed: 0,
+        config: None,
+        json: true,
+    };
+    let mut tables = with_places(Tables::read(config)?, state, &args)?;
+    tables.set("edge", "experiment.holdout", 0.0);
+    for (service, key, value) in UNHURRIED {
+        tables.set(service, key, value);
+    }
+    if exploring == Exploring::Off {
+        for service in ["edge", "bandit"] {
+            for key in ["policy.uniform", "policy.exploration_min", "policy.exploration_max"] {
+                tables.set(service, key, 0.0);
+            }
+        }
+    }
+    Ok(tables)
+}
+
+/// Starts the platform of a filled folder, asks twice for every case, and stops it.
+pub(super) async fn ask(state: &StateFolder, tables: &Tables, split: &Split) -> anyhow::Result<Served> {
+    let settings = tables.settings()?;
+    let stores = Stores::open(state, &settings, system_clock())?;
+    let running = platform::start(state, settings, stores).await?;
+    let asker = Asker {
+        client: EdgeClient::new(&running.ready().edge, TIMEOUT).or_exit(Exit::Internal)?,
+        numbers: (0..).zip(&split.train.items).map(|(ix, item)| (item.id.to_string(), ItemIx(ix))).collect(),
+    };
+    let bar = crate::output::progress_bar("asking the platform", split.cases.len() as u64);
+    let answers: anyhow::Result<Vec<[Answer; 2]>> = futures::stream::iter(&split.cases)
+        .map(|case| async {
+            let pair = [asker.ask(case).await?, asker.ask(case).await?];
+            bar.inc(1);
+            Ok(pair)
+        })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await;
+    bar.finish_and_clear();
+    running.shutdown.trigger();
+    running.ended().await?;
+    let answers = answers?;
+    let of = |which: usize, meant: &str| asker.lists(answers.iter().map(|pair| &pair[which]), meant);
+    Ok(Served { miss: of(0, "miss")?, hit: of(1, "hit")? })
+}
+
+struct Asker {
+    client: EdgeClient,
+    numbers: HashMap<String, ItemIx>,
+}
+
+impl Asker {
+    async fn ask(&self, case: &Case) -> anyhow::Result<Answer> {
+        let user = raw_id(case.user);
+        let ask = Ask {
+            user_id: &user,
+            page_type: "home",
+            limit: LIMIT,
+            item_id: None,
+            query: None,
+            context: AskContext {
+                device: case.context.device.as_str(),
+                geo: case.context.geo.as_str(),
+                session_id: &user,
+            },
+        };
+        let (answer, _) = self
+            .client
+            .personalize(&ask, 0)
+            .await
+            .with_context(|| format!("ask the platform for {user}"))
+            .or_exit(Exit::TryLater)?;
+        Ok(answer)
+    }
+
+    fn lists<'a>(&self, answers: impl Iterator<Item = &'a Answer>, meant: &str) -> anyhow::Result<Lists> {
+        let mut lists = Lists { items: Vec::new(), facts: Facts::default() };
+        let (mut slots, mut explored) = (0usize, 0usize);
+        for answer in answers {
+            let number = |id: &String| self.numbers.get(id).copied();
+            let list: Option<Vec<ItemIx>> = answer.items.iter().map(|item| number(&item.item_id)).collect();
+            let list = list.context("the platform answered with an item that the data set does not have")?;
+            let facts = &mut lists.facts;
+            facts.requests += 1;
+            facts.as_meant += usize::from(answer.cache == meant);
+            facts.shorter_than_asked += usize::from(list.len() < LIMIT);
+            *facts.levels.entry(answer.level).or_default() += 1;
+            slots += list.len();
+            explored += answer.items.iter().filter(|item| item.reason == "exploration").count();
+            lists.items.push(list);
+        }
+        lists.facts.explored = explored as f64 / slots.max(1) as f64;
+        Ok(lists)
+    }
+}
