@@ -33,11 +33,13 @@ impl Posteriors {
         self.hash
     }
 
-    /// Beta parameters of an item: the prior's strength spread by the model's base rate, plus the evidence.
-    pub fn beta(&self, item: ItemIx, base_rate: f32, prior_strength: f32) -> (f32, f32) {
+    /// Beta parameters of an item: `prior_rewards` pseudo-rewards at the model's base rate, plus the evidence.
+    /// Pseudo-rewards rather than pseudo-impressions, so that rare and frequent items are drawn with the same relative
+    /// spread, 1 over the root of `prior_rewards`.
+    pub fn beta(&self, item: ItemIx, base_rate: f32, prior_rewards: f32) -> (f32, f32) {
         let impressions = self.impressions.get(item.index()).copied().unwrap_or(0.0);
         let rewards = self.rewards.get(item.index()).copied().unwrap_or(0.0);
         let base = base_rate.clamp(0.005, 0.995);
-        (prior_strength * base + rewards, prior_strength * (1.0 - base) + impressions - rewards)
+        (prior_rewards + rewards, prior_rewards * (1.0 - base) / base + impressions - rewards)
     }
 }

@@ -12,8 +12,8 @@ use attune_domain::ItemIx;
 pub struct Policy {
     /// Probability that a slot is filled uniformly from the eligible candidates.
     pub uniform: f32,
-    /// Pseudo-impressions behind the model's base rate in an item's Beta prior.
-    pub prior_strength: f32,
+    /// Pseudo-rewards behind the model's base rate in an item's Beta prior.
+    pub prior_rewards: f32,
     /// Bounds on the share of exploration slots.
     pub exploration_min: f32,
     pub exploration_max: f32,
@@ -26,7 +26,7 @@ pub struct Policy {
 impl Policy {
     pub const DEFAULT: Self = Self {
         uniform: 0.02,
-        prior_strength: 50.0,
+        prior_rewards: 30.0,
         exploration_min: 0.05,
         exploration_max: 0.15,
         category_share: 0.4,
@@ -36,7 +36,7 @@ impl Policy {
     pub fn to_array(self) -> [f32; 6] {
         [
             self.uniform,
-            self.prior_strength,
+            self.prior_rewards,
             self.exploration_min,
             self.exploration_max,
             self.category_share,
@@ -45,11 +45,11 @@ impl Policy {
     }
 
     pub fn from_array(values: &[f32]) -> Option<Self> {
-        let &[uniform, prior_strength, exploration_min, exploration_max, category_share, category_decay] = values
+        let &[uniform, prior_rewards, exploration_min, exploration_max, category_share, category_decay] = values
         else {
             return None;
         };
-        Some(Self { uniform, prior_strength, exploration_min, exploration_max, category_share, category_decay })
+        Some(Self { uniform, prior_rewards, exploration_min, exploration_max, category_share, category_decay })
     }
 
     /// The same ranking without any chance: for evaluation and for what an oracle would call exploitation.
@@ -122,7 +122,7 @@ pub fn choose(
     for (&item, &score) in items.iter().zip(scores) {
         let item = ItemIx(item);
         let base = facts.base_rates.get(item.index()).copied().unwrap_or(0.05);
-        let (alpha, beta) = posteriors.beta(item, base, policy.prior_strength);
+        let (alpha, beta) = posteriors.beta(item, base, policy.prior_rewards);
         let per_base = score / base.clamp(0.005, 0.995);
         let mean = alpha / (alpha + beta) * per_base;
         s.means.push(mean);

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// A comparison found a difference.
+    Differs = 1,
     /// Wrong arguments or configuration.
     Usage = 64,
     /// Bad data.

@@ -136,7 +136,11 @@ where
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the one clear line before the process ends")]
             {
-                eprintln!("{error:#}");
+                match error.downcast_ref::<Fatal>() {
+                    // It tells its causes itself.
+                    Some(fatal) => eprintln!("{fatal}"),
+                    None => eprintln!("{error:#}"),
+                }
             }
             ExitCode::from(Fatal::code_of(&error) as u8)
         }

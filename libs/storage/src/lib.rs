@@ -141,6 +141,10 @@ pub trait EventLog: Send + Sync {
 
     async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError>;
 
+    /// Empties key and value of every record of `key` before `before`; offsets stay. Consumers pass over an empty record.
+    /// Returns how many were emptied.
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError>;
+
     /// Forgets dedup identities of days before `day`.
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError>;
 }

@@ -3,6 +3,7 @@
 use crate::import::ImportArgs;
 use crate::model::ModelArgs;
 use crate::output;
+use crate::replay::ReplayArgs;
 use crate::simulate::SimulateArgs;
 use crate::service::ServiceArgs;
 use crate::train::TrainArgs;
@@ -27,6 +28,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Train a model bundle on a data set
     Train(TrainArgs),
+    /// Run logged decisions again, and name the first stage that differs
+    Replay(ReplayArgs),
     /// Look at model bundles
     #[command(arg_required_else_help = false)]
     Model(ModelArgs),
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Service(args) => return crate::service::run(args),
         Command::Import(args) => crate::import::run(&args),
         Command::Train(args) => crate::train::run(&args),
+        Command::Replay(args) => crate::replay::run(&args),
         Command::Model(args) => crate::model::run(&args),
         Command::Simulate(args) => crate::simulate::run(args),
     };

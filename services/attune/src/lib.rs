@@ -9,6 +9,7 @@ pub mod import;
 pub mod model;
 pub mod output;
 mod platform;
+pub mod replay;
 mod separate;
 mod service;
 mod settings;

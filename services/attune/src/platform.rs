@@ -71,7 +71,7 @@ impl Stores {
 }
 
 /// Starts every service and answers when all are ready.
-pub(crate) async fn start(state: &StateFolder, settings: Settings, stores: Stores) -> anyhow::Result<Running> {
+pub(crate) async fn start(state: &StateFolder, mut settings: Settings, stores: Stores) -> anyhow::Result<Running> {
     let clock = system_clock();
     let shutdown = Shutdown::new();
     let mut tasks = JoinSet::new();
@@ -100,6 +100,7 @@ pub(crate) async fn start(state: &StateFolder, settings: Settings, stores: Store
     catch_up(&*event_log, &*features).await?;
 
     let bundle = state.bundle().context("find the live bundle")?;
+    settings.edge.own.bundle.clone_from(&bundle);
     let serving = Arc::new(attune_serving::open(&bundle, &*event_log, PATIENCE).await.or_exit(Exit::Data)?);
     // Each service follows the catalogue on its own, as it would in a process of its own.
     let own = || Arc::new(ArcSwap::new(Arc::clone(&serving)));

@@ -49,6 +49,14 @@ impl StateFolder {
         Self { root: root.to_owned() }
     }
 
+    /// A folder that is there, its format checked.
+    pub(crate) fn reopen(root: &Path) -> anyhow::Result<Self> {
+        if !root.join("FORMAT").exists() {
+            return Err(anyhow::anyhow!("{} is not a state folder", root.display())).or_exit(Exit::Data);
+        }
+        Self::open(root)
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

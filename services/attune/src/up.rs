@@ -168,7 +168,14 @@ fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {
         tables.default("edge", "process.admin", free_or(args.listen, 9101));
-        tables.default("origin", "process.grpc.listen", free_or(args.listen, 9002));
+        let origin = if args.listen.port() == 8080 {
+            SocketAddr::new(args.listen.ip(), 9002)
+        } else {
+            separate::free_ports::<1>(args.listen.ip())?[0]
+        };
+        tables.default("origin", "process.grpc.listen", origin.to_string());
+        // What `/v1/about` tells: the channel itself needs no address.
+        tables.default("edge", "own.origin", format!("http://{origin}"));
     }
     state.log_key()?;
     for folder in ["logs", "traces"] {

@@ -1,5 +1,7 @@
 //! The built program from outside: what it prints, what it leaves behind, and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,7 @@
 //! Simulated visitors against a real HTTP server that knows the world's truth, checks every event, and fails on purpose.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use attune::simulate::{WalkOptions, walk};
 use attune_dataset::{World, WorldConfig};
 use attune_domain::{Context, Device, EventKind, Geo, ItemIx, PageType};
@@ -45,6 +47,8 @@ struct Seen {
     events: HashMap<String, EventKind>,
     duplicates: u64,
     users: HashSet<String>,
+    /// (user, item) of every click.
+    clicked: HashSet<(String, String)>,
     pages: HashSet<String>,
     versions: HashSet<String>,
     problems: Vec<String>,
@@ -122,11 +126,14 @@ impl Server {
         seen.pages.insert(page.to_owned());
         seen.users.insert(user_id.to_owned());
         let limit = ask["limit"].as_u64().unwrap() as usize;
-        // The holdout gets the same twenty items whoever asks, the treatment the best there are.
+        // The holdout gets the same twenty items whoever asks, the treatment the best that it has not opened.
         let (variant, slate) = if user % 3 == 0 {
-            ("holdout", (0..limit as u32).map(ItemIx).collect())
+            ("holdout", (0..limit as u32).map(ItemIx).collect::<Vec<_>>())
         } else {
-            ("treatment", self.world.oracle_slate(user, context, limit))
+            let name = |ix: &ItemIx| self.world.items()[ix.index()].id.to_string();
+            let fresh = |ix: &ItemIx| !seen.clicked.contains(&(user_id.to_owned(), name(ix)));
+            let best = self.world.oracle_slate(user, context, self.world.items().len());
+            ("treatment", best.into_iter().filter(fresh).take(limit).collect())
         };
         let prefix = if self.manner == Manner::Strangely { "film-" } else { "" };
         let id = |ix: &ItemIx| format!("{prefix}{}", self.world.items()[ix.index()].id);
@@ -152,7 +159,7 @@ impl Server {
         seen.feedbacks += 1;
         let (mut accepted, mut duplicates) = (0u64, 0u64);
         let mut last = String::new();
-        let mut problems = Vec::new();
+        let (mut problems, mut clicks) = (Vec::new(), Vec::new());
         for event in batch["events"].as_array().unwrap() {
             let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
             let (user, shown) = &seen.slates[&text("request_id")];
@@ -173,12 +180,16 @@ impl Server {
                 problems.push(format!("at the same time as the event before: {event}"));
             }
             last = text("occurred_at");
+            if kind == EventKind::Click {
+                clicks.push((text("user_id"), text("item_id")));
+            }
             match seen.events.insert(text("event_id"), kind) {
                 None => accepted += 1,
                 Some(_) => duplicates += 1,
             }
         }
         seen.problems.extend(problems);
+        seen.clicked.extend(clicks);
         seen.duplicates += duplicates;
         // Taken, but the receipt gets lost: the client must send the same events again.
         if self.manner == Manner::Badly && seen.feedbacks % 3 == 0 {

@@ -24,7 +24,7 @@ pub struct BanditConfig {
 #[serde(deny_unknown_fields)]
 pub struct PolicySection {
     pub uniform: f32,
-    pub prior_strength: f32,
+    pub prior_rewards: f32,
     pub exploration_min: f32,
     pub exploration_max: f32,
     pub category_share: f32,
@@ -62,15 +62,15 @@ impl BanditConfig {
         }
         let ordered = policy.exploration_min <= policy.exploration_max;
         problems.check(ordered, "policy.exploration_min", "must not be above policy.exploration_max");
-        let strength = policy.prior_strength;
-        problems.check(strength.is_finite() && strength > 0.0, "policy.prior_strength", "must be positive");
+        let strength = policy.prior_rewards;
+        problems.check(strength.is_finite() && strength > 0.0, "policy.prior_rewards", "must be positive");
     }
 
     pub fn policy(&self) -> Policy {
         let policy = &self.policy;
         Policy {
             uniform: policy.uniform,
-            prior_strength: policy.prior_strength,
+            prior_rewards: policy.prior_rewards,
             exploration_min: policy.exploration_min,
             exploration_max: policy.exploration_max,
             category_share: policy.category_share,

@@ -55,7 +55,7 @@ pub struct CacheConfig {
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     pub uniform: f32,
-    pub prior_strength: f32,
+    pub prior_rewards: f32,
     pub exploration_min: f32,
     pub exploration_max: f32,
     pub category_share: f32,
@@ -66,7 +66,7 @@ impl From<&PolicyConfig> for Policy {
     fn from(p: &PolicyConfig) -> Self {
         Self {
             uniform: p.uniform,
-            prior_strength: p.prior_strength,
+            prior_rewards: p.prior_rewards,
             exploration_min: p.exploration_min,
             exploration_max: p.exploration_max,
             category_share: p.category_share,
@@ -109,7 +109,7 @@ impl EdgeConfig {
         }
         let ordered = policy.exploration_min <= policy.exploration_max;
         problems.check(ordered, "policy.exploration_min", "must not be above policy.exploration_max");
-        problems.check(policy.prior_strength > 0.0, "policy.prior_strength", "must be above 0");
+        problems.check(policy.prior_rewards > 0.0, "policy.prior_rewards", "must be above 0");
         for (name, value) in [
             ("limits.connections", self.limits.connections),
             ("limits.origin_calls", self.limits.origin_calls),

@@ -1,6 +1,6 @@
 //! The visitors' port: connections, routes, documents. Adopt, call, convert.
 
-mod respond;
+pub(crate) mod respond;
 mod serve;
 
 pub use serve::{BoundEdge, bind};
@@ -67,11 +67,30 @@ async fn route(
         ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, id, now).await,
         ("/v1/feedback", &Method::POST) => feedback(parts, span, request, id, now).await,
         ("/v1/explain", &Method::GET) => explain(parts, span, &request, id).await,
+        ("/v1/about", &Method::GET) if from_here(&request) => Ok(about(parts, id)),
         ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
         ("/v1/feedback", _) => Err(not_allowed("POST")),
         ("/v1/explain", _) => Err(not_allowed("GET")),
         _ => Err(ProblemKind::UnknownRoute.into()),
     }
+}
+
+/// Where the client is, as the accept loop noted it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client(pub(crate) std::net::IpAddr);
+
+fn from_here(request: &Request<Incoming>) -> bool {
+    request.extensions().get::<Client>().is_some_and(|client| client.0.is_loopback())
+}
+
+/// For tools on the same machine: where the origin and the bundle are.
+fn about(parts: &Parts, id: RequestId) -> Answer {
+    let document = serde_json::json!({
+        "origin": parts.config.own.origin,
+        "bundle": parts.config.own.bundle,
+        "model_version": parts.serving.load().bundle.version(),
+    });
+    Answer { response: respond::json(StatusCode::OK, document.to_string().into_bytes(), id), cache: None }
 }
 
 pub(crate) fn not_allowed(allow: &'static str) -> Problem {

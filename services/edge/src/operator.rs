@@ -1,6 +1,6 @@
 //! The operators' doors, on the admin address: items, visitors' attributes, erasure.
 
-use crate::http::{not_allowed, read_json};
+use crate::http::{not_allowed, read_json, respond};
 use crate::problem::{FieldError, Problem, ProblemKind};
 use crate::request::{format_time, id_detail, item_body, user_body};
 use crate::{Edge, Parts};
@@ -9,8 +9,8 @@ use attune_proto::{convert, origin::v1 as origin};
 use attune_rpc::{Code, Deadline, Scope};
 use attune_telemetry::{Kind, Span};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
 use std::sync::Arc;
@@ -47,21 +47,15 @@ impl Operator {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let id = self.parts.telemetry.new_id();
         let span = self.parts.telemetry.root("edge.operator", Kind::Server, None, id).guard();
-        let (status, media_type, body, retry_after) = match self.route(&span, request).await {
-            Ok(document) => (StatusCode::OK, "application/json", document.to_string().into_bytes(), None),
-            Err(problem) => {
-                let status = StatusCode::from_u16(problem.kind.status());
-                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                (status, "application/problem+json", problem.body(id), problem.retry_after())
-            }
+        let response = match self.route(&span, request).await {
+            Ok(document) => respond::json(StatusCode::OK, document.to_string().into_bytes(), id),
+            Err(problem) => respond::problem(&problem, id),
         };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(seconds));
-        }
-        response
+        response.map(|body| match body {
+            Either::Left(whole) => whole,
+            // Nothing here is answered piece by piece.
+            Either::Right(_) => Full::default(),
+        })
     }
 
     async fn route(&self, span: &Span, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {

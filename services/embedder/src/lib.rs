@@ -191,7 +191,8 @@ impl Embedder {
         let day = (self.clock)().div_euclid(DAY_MS);
         let mut good = Vec::with_capacity(found.len());
         let mut dead = Vec::new();
-        for (offset, record) in found {
+        // An empty record is one that was erased.
+        for (offset, record) in found.into_iter().filter(|(_, record)| !record.value.is_empty()) {
             match read(&record.value) {
                 Ok(read) => {
                     good.push(Placed { offset, traceparent: record.traceparent, record: read })

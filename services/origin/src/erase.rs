@@ -28,10 +28,14 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
         value: Bytes::from(wire::UserAttributes { uid: fence.key.clone(), attributes: Vec::new() }.encode_to_vec()),
         traceparent: fence.traceparent.clone(),
     };
-    parts.event_log.append(Topic::UserUpdates, vec![(forgotten, None)]).await?;
+    let forgotten = parts.event_log.append(Topic::UserUpdates, vec![(forgotten, None)]).await?;
+    let forgotten = forgotten.first().map_or(0, |a| a.offset());
     let appended = parts.event_log.append(Topic::UserEvents, vec![(fence, None)]).await?;
     let offset = appended.first().map_or(0, |a| a.offset());
 
+    for (topic, before) in [(Topic::UserEvents, offset), (Topic::UserUpdates, forgotten)] {
+        parts.event_log.erase_key(topic, Bytes::copy_from_slice(&uid.0), before).await?;
+    }
     parts.decisions.log().erase_user(uid).await?;
     parts.decisions.forget_recent();
     parts.views.forget(&uid);
@@ -40,7 +44,7 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let done = (parts.clock)();
 
     let erased = |store: &str| origin::ErasedStore { store: store.to_owned(), erased_at: Some(done), expires_at: None };
-    let mut stores = vec![erased("decision_log"), erased("edge_state")];
+    let mut stores = vec![erased("event_log"), erased("decision_log"), erased("edge_state")];
     // Not yet applied: the fence is durable, and the store obeys it before anything later of this visitor.
     stores.push(origin::ErasedStore {
         erased_at: (applied > offset).then_some(done),

@@ -141,7 +141,7 @@ pub(crate) async fn assemble(parts: &Parts, scope: &Scope, request: &PageRequest
     record.unranked = ranked.is_none();
     let scores = ranked.unwrap_or_else(|| {
         ladder.fall(Level::Unranked, LevelReason::RankingUnavailable);
-        line_scores(&serving, &dots)
+        line_scores(&serving, &user_vector, &items)
     });
 
     let sampled = sample(parts, scope, &serving, request, &items, &scores).await;
@@ -206,9 +206,10 @@ pub(crate) fn dots(serving: &Serving, user_vector: &[f32], items: &[u32]) -> Vec
 }
 
 /// Scores without the ranking model: the edge's line through the dot product.
-fn line_scores(serving: &Serving, dots: &[f32]) -> Vec<f32> {
+pub fn line_scores(serving: &Serving, user_vector: &[f32], items: &[u32]) -> Vec<f32> {
     let edge = serving.bundle.edge();
-    dots.iter().map(|dot| 1.0 / (1.0 + (-(edge.intercept + edge.slope * dot)).exp())).collect()
+    let line = |dot: f32| 1.0 / (1.0 + (-(edge.intercept + edge.slope * dot)).exp());
+    dots(serving, user_vector, items).into_iter().map(line).collect()
 }
 
 /// The best `count` candidates with their scoring lines.

@@ -5,7 +5,7 @@ mod vectors;
 mod words;
 
 pub use lists::{CohortFavourites, Fresh, TrendingNow};
-pub use vectors::{Neighbours, Related, SimilarToRecent};
+pub use vectors::{Neighbours, Related, SimilarToRecent, neighbours_of};
 pub use words::Search;
 
 use crate::index::{Generation, SearchError};

@@ -34,16 +34,20 @@ struct Shared {
     engine: Engine,
 }
 
+/// Records looked at in one step of an erasure.
+const ERASE_BATCH: usize = 4_096;
+
 enum LogJob {
     Append { topic: Topic, records: Records, bytes: usize, reply: Reply<Vec<Appended>> },
     ForgetDedup { day: i64, reply: Reply<()> },
+    EraseKey { topic: Topic, key: Bytes, before: u64, reply: Reply<u64> },
 }
 
 impl Job for LogJob {
     fn bytes(&self) -> usize {
         match self {
             Self::Append { bytes, .. } => *bytes,
-            Self::ForgetDedup { .. } => 0,
+            Self::ForgetDedup { .. } | Self::EraseKey { .. } => 0,
         }
     }
 }
@@ -112,6 +116,10 @@ impl EventLog for EmbeddedEventLog {
         .await
     }
 
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError> {
+        self.writer.ask(|reply| LogJob::EraseKey { topic, key, before, reply }).await
+    }
+
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {
         self.writer.ask(|reply| LogJob::ForgetDedup { day, reply }).await
     }
@@ -150,12 +158,14 @@ impl Shared {
     fn write(&self, jobs: Vec<LogJob>) {
         let mut appends = Vec::with_capacity(jobs.len());
         let mut forgets = Vec::new();
+        let mut erasures = Vec::new();
         for job in jobs {
             match job {
                 LogJob::Append { topic, records, reply, .. } => {
                     appends.push((topic, records, reply))
                 }
                 LogJob::ForgetDedup { day, reply } => forgets.push((day, reply)),
+                LogJob::EraseKey { topic, key, before, reply } => erasures.push((topic, key, before, reply)),
             }
         }
         let (calls, replies): (Vec<_>, Vec<_>) =
@@ -170,6 +180,28 @@ impl Shared {
         for (day, reply) in forgets {
             drop(reply.send(self.engine.remove_below(&self.dedup, &day_bytes(day)).map(drop)));
         }
+        for (topic, key, before, reply) in erasures {
+            drop(reply.send(self.erase(topic, &key, before)));
+        }
+    }
+
+    /// One pass over the topic, in one durable batch.
+    fn erase(&self, topic: Topic, key: &Bytes, before: u64) -> Result<u64, StorageError> {
+        let mut batch = self.engine.batch();
+        let mut erased = 0;
+        let (mut from, before) = (0, before.min(*self.ends[topic as usize].borrow()));
+        while from < before {
+            let found = self.scan(topic, from, ERASE_BATCH.min((before - from) as usize))?;
+            let Some((last, _)) = found.last() else { break };
+            from = last + 1;
+            for (at, record) in found.iter().filter(|(_, record)| record.key == *key) {
+                let empty = LogRecord::default().encode_to_vec();
+                batch.insert(&self.topics[topic as usize], at.to_be_bytes().as_slice(), empty);
+                erased += u64::from(!record.key.is_empty());
+            }
+        }
+        batch.commit()?;
+        Ok(erased)
     }
 
     /// Writes all calls in one batch: all of it becomes durable, or nothing.

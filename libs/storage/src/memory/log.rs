@@ -76,6 +76,16 @@ impl EventLog for MemoryEventLog {
         Ok(Bounds { start: 0, end: self.topics[topic as usize].lock().records.len() as u64 })
     }
 
+    async fn erase_key(&self, topic: Topic, key: bytes::Bytes, before: u64) -> Result<u64, StorageError> {
+        let mut state = self.topics[topic as usize].lock();
+        let mut erased = 0;
+        for record in state.records.iter_mut().take(before as usize).filter(|record| record.key == key) {
+            *record = Record { key: bytes::Bytes::new(), value: bytes::Bytes::new(), traceparent: String::new() };
+            erased += 1;
+        }
+        Ok(erased)
+    }
+
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {
         for topic in &self.topics {
             let mut state = topic.lock();

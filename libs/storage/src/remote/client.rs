@@ -140,6 +140,13 @@ where
         Ok(Bounds { start: answer.start, end: answer.end })
     }
 
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError> {
+        let mut client = self.client.clone();
+        let request = wire::EraseKeyRequest { topic: topic.as_str().to_owned(), key, before };
+        let answer = call(request, self.timeout, async move |r| client.erase_key(r).await).await?;
+        Ok(answer.erased)
+    }
+
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {
         let mut client = self.client.clone();
         let request = wire::ForgetRequest { before_day: day };

@@ -77,6 +77,13 @@ impl EventLogService for EventLogGrpc {
         Ok(Response::new(wire::EndsResponse { start: bounds.start, end: bounds.end }))
     }
 
+    async fn erase_key(&self, request: Request<wire::EraseKeyRequest>) -> Result<Response<wire::EraseKeyResponse>, Status> {
+        let request = request.into_inner();
+        let topic = messages::topic(&request.topic)?;
+        let erased = self.0.erase_key(topic, request.key, request.before).await.map_err(to_status)?;
+        Ok(Response::new(wire::EraseKeyResponse { erased }))
+    }
+
     async fn forget_dedup(
         &self,
         request: Request<wire::ForgetRequest>,

@@ -17,11 +17,24 @@ crate::suite!(event_log:
     duplicates_keep_the_first_offset,
     a_duplicate_is_of_its_day_and_topic,
     forgotten_days_are_forgotten_and_others_are_not,
+    an_erased_key_leaves_empty_records,
     reads_wait_for_the_first_record,
     reads_are_bounded,
     concurrent_appends_lose_and_mix_nothing,
     oversized_records_change_nothing,
     => memory, embedded, remote);
+
+async fn an_erased_key_leaves_empty_records(log: Log, _: &Time) {
+    let records = ["a", "b", "a", "a"].map(|key| (record(key, key.to_owned()), None)).into();
+    log.append(Topic::UserEvents, records).await.unwrap();
+    let erased = log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap();
+    assert_eq!(erased, 2);
+    let keys: Vec<_> =
+        log.read(Topic::UserEvents, 0, 10, NOW).await.unwrap().into_iter().map(|(at, r)| (at, r.key, r.value)).collect();
+    let b = |text: &'static str| Bytes::from_static(text.as_bytes());
+    assert_eq!(keys, [(0, b(""), b("")), (1, b("b"), b("b")), (2, b(""), b("")), (3, b("a"), b("a"))]);
+    assert_eq!(log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap(), 0);
+}
 
 fn record(key: &str, value: impl Into<Bytes>) -> Record {
     Record {

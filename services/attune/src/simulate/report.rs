@@ -50,9 +50,10 @@ pub struct FeedbackReport {
 pub struct Truth {
     pub samples: u64,
     pub shown: f64,
-    /// Of a slate of the same length drawn evenly from the catalogue.
+    /// Of a slate of the same length drawn evenly from what the visitor has not opened in this walk.
     pub random: f64,
-    /// Of the best slate there is.
+    /// Of the best slate of that. What a visitor opened before the walk still counts as new here, so that a platform
+    /// which does not repeat itself cannot quite reach it for visitors of the history.
     pub oracle: f64,
     /// `(shown - random) / (oracle - random)`: 0 knows nothing, 1 knows everything.
     pub known: f64,

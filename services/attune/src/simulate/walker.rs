@@ -12,6 +12,7 @@ use attune_runtime::Clock;
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -54,6 +55,8 @@ pub(crate) struct Walker {
     visits: u64,
     /// The item opened last, which a product page is about.
     opened: Option<ItemIx>,
+    /// Everything opened in this walk: a platform does not show it again, so neither does the oracle.
+    seen: HashSet<ItemIx>,
     /// Newest state version that an answer told of.
     version: u64,
 }
@@ -71,6 +74,7 @@ impl Walker {
             visitor,
             visits: 0,
             opened: None,
+            seen: HashSet::new(),
             version: 0,
             shared,
         }
@@ -105,8 +109,9 @@ impl Walker {
         let visit = self.visitor.react(&world, &slate, context);
         let batch = self.events(&answer, &visit, shown_at);
         self.record(context, &answer, &slate, &visit);
-        if let Some(last) = visit.actions.iter().rev().find(|action| action.kind == EventKind::Click) {
-            self.opened = Some(last.item);
+        for action in visit.actions.iter().filter(|action| action.kind == EventKind::Click) {
+            self.opened = Some(action.item);
+            self.seen.insert(action.item);
         }
 
         // What happened is told when it has happened.
@@ -198,15 +203,16 @@ impl Walker {
         let known: Vec<ItemIx> = slate.iter().copied().filter(|ix| ix.is_known()).collect();
         let expected = world.expected_ctr(user, context, slate);
         let every = (world.items().len() / ORACLE_ITEMS).max(1) as u64;
-        let worth = (self.visits % every == 0 && !slate.is_empty()).then(|| {
-            let items = world.items().len();
-            let any = rand::seq::index::sample(&mut self.rng, items, slate.len().min(items));
+        let worth = (self.visits.is_multiple_of(every) && !slate.is_empty()).then(|| {
+            let wanted = slate.len() + self.seen.len();
+            let any = rand::seq::index::sample(&mut self.rng, world.items().len(), wanted.min(world.items().len()));
             let any: Vec<ItemIx> = any.into_iter().map(|ix| ItemIx(ix as u32)).collect();
-            Worth {
-                shown: expected,
-                random: world.expected_ctr(user, context, &any),
-                oracle: world.expected_ctr(user, context, &world.oracle_slate(user, context, slate.len())),
-            }
+            let best = world.oracle_slate(user, context, wanted);
+            let unseen = |items: Vec<ItemIx>| -> f64 {
+                let fresh = items.into_iter().filter(|ix| !self.seen.contains(ix));
+                world.expected_ctr(user, context, &fresh.take(slate.len()).collect::<Vec<_>>())
+            };
+            Worth { shown: expected, random: unseen(any), oracle: unseen(best) }
         });
         let of_kind = |kind| visit.actions.iter().filter(move |action| action.kind == kind);
         let variant = Variant::parse(&answer.variant).unwrap_or(Variant::Treatment);

@@ -1,6 +1,6 @@
 //! Accepting connections: bounded in number, in the time a client may take, and in what one client may ask.
 
-use super::{handle, respond};
+use super::{Client, handle, respond};
 use crate::problem::ProblemKind;
 use crate::{Edge, Parts};
 use attune_domain::{RequestId, UnixMillis};
@@ -105,7 +105,8 @@ fn connection(
     let handler = {
         let parts = Arc::clone(parts);
         let clients = Arc::clone(clients);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Client(client));
             let parts = Arc::clone(&parts);
             let refusal = if !has_slot {
                 Some(ProblemKind::Unavailable)

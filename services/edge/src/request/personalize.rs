@@ -3,9 +3,13 @@
 use super::Checker;
 use crate::problem::{Naming, Problem};
 use attune_domain::{Context, Device, Geo, Id, PageType};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 const FIELDS: [&str; 7] = ["user_id", "page_type", "limit", "item_id", "query", "context", "explain"];
 const CONTEXT_FIELDS: [&str; 3] = ["device", "geo", "session_id"];
@@ -40,7 +44,7 @@ struct Body<'a> {
     #[serde(borrow, default)]
     query: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    context: Option<BodyContext<'a>>,
+    context: Option<Object<BodyContext<'a>>>,
     #[serde(default)]
     explain: Option<bool>,
 }
@@ -54,6 +58,26 @@ struct BodyContext<'a> {
     geo: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     session_id: Option<Cow<'a, str>>,
+}
+
+/// A value from a JSON object and from nothing else: a derived struct would take an array of its fields as well.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(OfMap(PhantomData)).map(Object)
+    }
 }
 
 /// The fields as they came, each of the right type.
@@ -72,8 +96,8 @@ struct Raw<'a> {
 
 impl Personalize {
     pub(crate) fn from_body(bytes: &[u8]) -> Result<Self, Problem> {
-        if let Ok(body) = serde_json::from_slice::<Body<'_>>(bytes) {
-            let context = body.context.unwrap_or_default();
+        if let Ok(Object(body)) = serde_json::from_slice::<Object<Body<'_>>>(bytes) {
+            let Object(context) = body.context.unwrap_or_default();
             let raw = Raw {
                 user_id: body.user_id.as_deref(),
                 page_type: body.page_type.as_deref(),
@@ -240,6 +264,8 @@ mod tests {
         assert_eq!(pointers(r#"{"context":{"device":3,"x~/y":1}}"#), ["/context/x~0~1y", "/context/device"]);
         assert_eq!(pointers("{\"user_id\":\"a\\nb\"}"), ["/user_id"]);
         assert_eq!(pointers("[]"), [""]);
+        assert_eq!(pointers(r#"["u1","home",5]"#), [""]);
+        assert_eq!(pointers(r#"{"context":["mobile"]}"#), ["/context"]);
         assert_eq!(pointers("{}"), [""; 0]);
     }
 

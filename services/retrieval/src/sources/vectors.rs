@@ -1,9 +1,10 @@
 //! Sources that search the vector index.
 
 use super::{Ask, CandidateSource, Look, SourceError, Work};
-use crate::index::Query;
+use crate::index::{Bitmap, Query, SearchError, VectorIndex};
 use attune_decision::SourceKind;
 use attune_domain::ItemIx;
+use attune_serving::Serving;
 use std::collections::HashSet;
 
 /// Items whose vector agrees most with the visitor's.
@@ -102,6 +103,20 @@ impl CandidateSource for Related {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// What [`Neighbours`] finds in the index's generation of the moment: for replay.
+pub fn neighbours_of(
+    serving: &Serving,
+    index: &VectorIndex,
+    vector: &[f32],
+    k: usize,
+) -> Result<Vec<ItemIx>, SearchError> {
+    let available: Bitmap =
+        (0u32..).zip(serving.available.iter()).filter(|(_, there)| **there).map(|(ix, _)| ix).collect();
+    let query = Query { vector, k, ef: None, allow: Some(&available), late: &|| false };
+    let hits = index.search(&query)?;
+    Ok(hits.into_iter().map(|hit| ItemIx(hit.id)).filter(|item| serving.is_available(*item)).collect())
 }
 
 fn search(look: &Look<'_>, vector: &[f32], k: usize) -> Result<Vec<ItemIx>, SourceError> {

@@ -1,0 +1,36 @@
+//! `cargo xtask bench`: the platform's speed beside a peer's, on the same bytes, in the same run.
+//!
+//! Protocol: servers on core 0, load on core 1, rounds interleaved, CPU time from the kernel's own accounts. What an
+//! answer costs includes what it leaves behind: a round ends when the server is idle again.
+
+mod constant;
+mod load;
+mod main_bench;
+mod metrics;
+mod report;
+mod roofline;
+mod servers;
+mod stats;
+
+use clap::Subcommand;
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Hits beside nginx's cache and a constant answer, misses, stages, memory
+    Main(main_bench::MainArgs),
+    /// One side of a bench: the load generator
+    #[command(hide = true)]
+    Load(load::LoadArgs),
+    /// One side of a bench: a server that has its answers ready
+    #[command(hide = true)]
+    Constant(constant::ConstantArgs),
+}
+
+pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
+    match bench {
+        Bench::Main(args) => main_bench::run(&args),
+        Bench::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
+        Bench::Constant(args) => constant::run(&args).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,359 @@
+//! `cargo xtask bench main`: the run, top to bottom.
+
+use super::metrics::{self, Samples};
+use super::report::{Floors, Hits, Latency, Misses, Report, Side, StageTime};
+use super::servers::{self, Load, Server};
+use super::stats::{Interval, Spread};
+use super::{load::Loaded, roofline};
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HIT_CONNECTIONS: usize = 64;
+const MISS_CONNECTIONS: usize = 16;
+/// At a fixed rate there must always be a free connection.
+const OPEN_CONNECTIONS: usize = 256;
+/// Share of what a closed loop reached, for latency at a fixed rate.
+const OPEN_SHARE: f64 = 0.6;
+const LIMIT: u32 = 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct MainArgs {
+    /// A state folder that `attune up` has filled from MovieLens [default: one prepared under target/bench from --data]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// What to fill a state folder from
+    #[arg(long, value_name = "DIR", default_value = "../shared/data/ml-latest-small")]
+    data: PathBuf,
+    /// Interleaved rounds
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of load a side and round
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Known visitors who ask, by user id 1 to N
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    visitors: u32,
+    /// How pages are asked for, of every side alike
+    #[arg(long, value_enum, default_value = "post")]
+    method: Method,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the report into this folder too
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Fail when a floor is missed
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Method {
+    Post,
+    Get,
+}
+
+pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
+    if args.rounds == 0 || args.visitors == 0 || args.seconds.is_nan() || args.seconds <= 0.0 {
+        bail!("--rounds, --visitors and --seconds must be more than 0");
+    }
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        bail!("the bench needs two cores: one for the server, one for the load");
+    }
+    let nginx = servers::find_nginx()?;
+    let attune = build()?;
+    let scratch = tempfile::Builder::new().prefix("attune-bench-").tempdir_in(tmpfs()?).context("make a folder on tmpfs")?;
+    let state = prepared_state(args, &attune)?;
+    let report = measure(args, &attune, &nginx, &state, scratch.path())?;
+    let json = serde_json::to_string_pretty(&report)?;
+    if let Some(dir) = &args.out {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        fs::write(dir.join("bench-main.json"), &json).context("write the report")?;
+        fs::write(dir.join("bench-main.txt"), report.to_string()).context("write the report")?;
+    }
+    let text = if args.json { format!("{json}\n") } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(if args.check && !report.floors.all_met() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Builds what is measured, so that it is what the tree holds.
+fn build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(["build", "--release", "--package", "attune"]).status().context("run cargo")?;
+    if !status.success() {
+        bail!("attune does not build");
+    }
+    let own = std::env::current_exe().context("find this program")?;
+    Ok(own.parent().context("find this program's folder")?.join("attune"))
+}
+
+fn tmpfs() -> anyhow::Result<&'static Path> {
+    let path = Path::new("/dev/shm");
+    if !path.is_dir() {
+        bail!("/dev/shm is missing: the peer's cache belongs on tmpfs");
+    }
+    Ok(path)
+}
+
+/// A state folder to measure on: the given one, or one filled once under `target/bench`.
+fn prepared_state(args: &MainArgs, attune: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(state) = &args.state {
+        if !state.join("FILLED").is_file() {
+            bail!("--state {}: not a state folder that attune has filled", state.display());
+        }
+        return Ok(state.clone());
+    }
+    let target = attune.parent().and_then(Path::parent).context("find the target folder")?;
+    let state = target.join("bench/state");
+    if !state.join("FILLED").is_file() {
+        fs::create_dir_all(&state)?;
+        say("filling a state folder; this takes a few minutes once");
+        let mut child = Command::new(attune)
+            .args(["up", "--json", "--listen", "127.0.0.1:0", "--state"])
+            .arg(&state)
+            .arg("--data")
+            .arg(&args.data)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .context("start attune")?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("read attune's first line")?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+        Command::new("kill").arg(child.id().to_string()).status()?;
+        let status = child.wait()?;
+        if line.is_empty() {
+            bail!("attune could not fill a state folder from {} ({status})", args.data.display());
+        }
+    }
+    Ok(state)
+}
+
+fn measure(args: &MainArgs, program: &Path, nginx: &Path, state: &Path, scratch: &Path) -> anyhow::Result<Report> {
+    let roofline = roofline::probe()?;
+    say("starting attune");
+    let (attune, admin) = servers::attune(program, state)?;
+    let resident_at_rest_mb = attune.resident_mb()?;
+
+    let pages: Vec<String> = (1..=args.visitors).map(|user| page(args.method, user)).collect();
+    let hits = write_requests(&scratch.join("hits.json"), &pages)?;
+    say("warming");
+    for page in &pages {
+        servers::capture(&attune.address, page)?;
+    }
+    let hit_load = Load { requests: &hits, connections: HIT_CONNECTIONS, seconds: args.seconds, rate: None };
+    hit_load.put_on(&attune.address)?;
+    attune.settled_cpu()?;
+    let answer = servers::capture(&attune.address, &pages[0])?;
+    let answer_path = scratch.join("answer");
+    fs::write(&answer_path, &answer)?;
+    let constant = servers::constant(&answer_path)?;
+    let peer = servers::nginx(nginx, &scratch.join("nginx"), &constant.address)?;
+    for page in &pages {
+        servers::capture(&peer.address, page)?;
+    }
+    let upstream_before = constant.cpu()?;
+    Load { seconds: 0.5, ..hit_load }.put_on(&peer.address)?;
+    if constant.cpu()? - upstream_before > 0.05 {
+        bail!("nginx asks its upstream for what it should have cached");
+    }
+
+    let (hits, pages_read) = measure_hits(args, &hit_load, [&attune, &peer, &constant], &admin, answer.len())?;
+    let misses = measure_misses(args, scratch, &attune, &admin, &answer)?;
+    let resident_mb = attune.resident_mb()?;
+    let floors = Floors::of(&hits, &misses, resident_mb);
+    let dropped = metrics::grown(&Samples::new(), &pages_read, &["edge_decisions_dropped_total"]);
+    Ok(Report {
+        rounds: args.rounds,
+        seconds: args.seconds,
+        visitors: args.visitors,
+        method: format!("{:?}", args.method).to_uppercase(),
+        roofline,
+        hits,
+        misses,
+        records_dropped: dropped,
+        resident_at_rest_mb,
+        resident_mb,
+        floors,
+        load_average: fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned(),
+    })
+}
+
+fn measure_hits(
+    args: &MainArgs,
+    load: &Load<'_>,
+    servers: [&Server; 3],
+    admin: &str,
+    answer_bytes: usize,
+) -> anyhow::Result<(Hits, Samples)> {
+    let mut rounds: [Vec<(Loaded, f64)>; 3] = Default::default();
+    let before = metrics::read(admin)?;
+    for round in 0..args.rounds {
+        say(&format!("hits, round {} of {}", round + 1, args.rounds));
+        let mut order = [0, 1, 2];
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for side in order {
+            rounds[side].push(cost(load, servers[side])?);
+        }
+    }
+    let after = metrics::read(admin)?;
+    let hit = metrics::grown(&before, &after, &["edge_requests_total", "\"hit\""]);
+    let all = metrics::grown(&before, &after, &["edge_requests_total"]);
+    let per_second = |side: usize| -> Vec<f64> { rounds[side].iter().map(|(l, cpu)| l.answers as f64 / cpu).collect() };
+    let ratio = |to: usize| -> Vec<f64> { per_second(0).iter().zip(per_second(to)).map(|(a, b)| a / b).collect() };
+    let saturation = |side: usize| -> Vec<f64> { rounds[side].iter().map(|(l, _)| l.answers as f64 / l.seconds).collect() };
+    let weakest = (0..2).map(|side| Spread::of(&saturation(side)).median).fold(f64::INFINITY, f64::min);
+    let rate = OPEN_SHARE * weakest;
+    let mut latencies = Vec::new();
+    for server in servers {
+        say(&format!("hits at {rate:.0} a second"));
+        latencies.push(Latency::of(rate, &open(load, rate, server)?));
+    }
+    let sides = ["attune", "nginx proxy_cache", "own constant"];
+    let sides = sides
+        .iter()
+        .zip(latencies)
+        .enumerate()
+        .map(|(side, (name, latency))| {
+            let values = per_second(side);
+            Side {
+                name: (*name).to_owned(),
+                per_cpu_second: Spread::of(&values),
+                cpu_us: Spread::of(&values.iter().map(|v| 1e6 / v).collect::<Vec<_>>()),
+                per_wall_second: Spread::of(&saturation(side)),
+                latency,
+            }
+        })
+        .collect();
+    let hits = Hits {
+        sides,
+        of_nginx: Interval::of(&ratio(1)),
+        of_constant: Interval::of(&ratio(2)),
+        hit_share: hit / all,
+        answer_bytes,
+        recorded: metrics::grown(&before, &metrics::read(admin)?, &["origin_decisions_stored_total"]),
+        answered: metrics::grown(&before, &metrics::read(admin)?, &["edge_requests_total"]),
+    };
+    Ok((hits, metrics::read(admin)?))
+}
+
+fn measure_misses(
+    args: &MainArgs,
+    scratch: &Path,
+    attune: &Server,
+    admin: &str,
+    answer: &[u8],
+) -> anyhow::Result<Misses> {
+    let items = items_of(answer)?;
+    let pages: Vec<String> = (1..=args.visitors)
+        .flat_map(|user| items.iter().map(move |item| (user, item)))
+        .map(|(user, item)| product_page(user, item))
+        .collect();
+    let requests = write_requests(&scratch.join("misses.json"), &pages)?;
+    let closed = Load { requests: &requests, connections: MISS_CONNECTIONS, seconds: args.seconds, rate: None };
+    say("warming the origin");
+    closed.put_on(&attune.address)?;
+
+    say("misses, one at a time");
+    let before = metrics::read(admin)?;
+    let alone_cpu = attune.settled_cpu()?;
+    let alone = Load { connections: 1, ..closed }.put_on(&attune.address)?;
+    let alone_cpu = attune.settled_cpu()? - alone_cpu;
+    let after = metrics::read(admin)?;
+    let stages = metrics::timed(&before, &after)
+        .into_iter()
+        .map(|(name, observed, seconds)| StageTime {
+            name,
+            calls_per_miss: observed / alone.answers as f64,
+            us_per_miss: seconds * 1e6 / alone.answers as f64,
+        })
+        .collect();
+    let candidates = metrics::grown(&before, &after, &["origin_candidates_sum"])
+        / metrics::grown(&before, &after, &["origin_candidates_count"]);
+
+    let before = metrics::read(admin)?;
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        say(&format!("misses, round {} of {}", round + 1, args.rounds));
+        rounds.push(cost(&closed, attune)?);
+    }
+    let saturation = Spread::of(&rounds.iter().map(|(l, _)| l.answers as f64 / l.seconds).collect::<Vec<_>>());
+    let rate = OPEN_SHARE * saturation.median;
+    say(&format!("misses at {rate:.0} a second"));
+    let loaded = open(&Load { seconds: args.seconds.max(10.0), ..closed }, rate, attune)?;
+    let after = metrics::read(admin)?;
+    let of_misses = metrics::grown(&before, &after, &["edge_requests_total", "\"miss\""])
+        / metrics::grown(&before, &after, &["edge_requests_total"]);
+    let full = metrics::grown(&before, &after, &["personalization_level_total", "\"0\""])
+        / metrics::grown(&before, &after, &["personalization_level_total"]);
+    Ok(Misses {
+        cpu_us: Spread::of(&rounds.iter().map(|(l, cpu)| cpu * 1e6 / l.answers as f64).collect::<Vec<_>>()),
+        per_wall_second: saturation,
+        latency: Latency::of(rate, &loaded),
+        alone_p50_us: alone.p50,
+        alone_cpu_us: alone_cpu * 1e6 / alone.answers as f64,
+        candidates,
+        miss_share: of_misses,
+        full_level_share: full,
+        stages,
+    })
+}
+
+/// A load, and the server's CPU seconds for it and for what it leaves behind.
+fn cost(load: &Load<'_>, server: &Server) -> anyhow::Result<(Loaded, f64)> {
+    let before = server.settled_cpu()?;
+    let loaded = load.put_on(&server.address)?;
+    Ok((loaded, server.settled_cpu()? - before))
+}
+
+fn open(load: &Load<'_>, rate: f64, server: &Server) -> anyhow::Result<Loaded> {
+    server.settled_cpu()?;
+    Load { rate: Some(rate), connections: OPEN_CONNECTIONS, ..*load }.put_on(&server.address)
+}
+
+fn page(method: Method, user: u32) -> String {
+    match method {
+        Method::Post => post(&format!(r#"{{"user_id":"{user}","limit":{LIMIT}}}"#)),
+        Method::Get => format!("GET /v1/personalize?user_id={user}&limit={LIMIT} HTTP/1.1\r\nhost: bench\r\n\r\n"),
+    }
+}
+
+fn product_page(user: u32, item: &str) -> String {
+    let item = serde_json::Value::from(item);
+    post(&format!(r#"{{"user_id":"{user}","limit":{LIMIT},"page_type":"product","item_id":{item}}}"#))
+}
+
+fn post(body: &str) -> String {
+    format!(
+        "POST /v1/personalize HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The items of an answer.
+fn items_of(answer: &[u8]) -> anyhow::Result<BTreeSet<String>> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("an answer has no end of headers")?;
+    let document: serde_json::Value = serde_json::from_slice(&answer[end + 4..]).context("an answer is not JSON")?;
+    let items = document["items"].as_array().context("an answer has no items")?;
+    let ids = items.iter().filter_map(|item| item["item_id"].as_str().map(str::to_owned)).collect::<BTreeSet<_>>();
+    if ids.is_empty() {
+        bail!("an answer has no items");
+    }
+    Ok(ids)
+}
+
+fn write_requests(path: &Path, requests: &[String]) -> anyhow::Result<PathBuf> {
+    fs::write(path, serde_json::to_vec(requests)?).with_context(|| format!("write {}", path.display()))?;
+    Ok(path.to_owned())
+}
+
+/// Progress, beside the result.
+fn say(text: &str) {
+    eprintln!("bench: {text}");
+}
