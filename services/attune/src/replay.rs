@@ -7,10 +7,9 @@ mod check;
 mod source;
 
 pub use check::{Difference, Materials, check};
-pub use source::{Found, Source};
+pub use source::{Found, MaterialsCache, Source};
 
 use crate::output;
-use crate::state::StateFolder;
 use anyhow::Context as _;
 use attune_decision::DecisionRecord;
 use attune_domain::RequestId;
@@ -62,7 +61,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let source = match &args.state {
-            Some(dir) => Source::stopped(&StateFolder::reopen(dir)?)?,
+            Some(dir) => Source::of_folder(dir)?,
             None => Source::running(&args.edge).await?,
         };
         let ids = if ids.is_empty() { source.recent(args.last).await? } else { ids };

@@ -67,7 +67,12 @@ struct About {
 }
 
 impl Source {
-    pub(crate) fn stopped(state: &StateFolder) -> anyhow::Result<Self> {
+    /// The folder of a platform that does not run.
+    pub fn of_folder(dir: &std::path::Path) -> anyhow::Result<Self> {
+        Self::stopped(&StateFolder::reopen(dir)?)
+    }
+
+    fn stopped(state: &StateFolder) -> anyhow::Result<Self> {
         let open = |what: &str| format!("open {what}; a running platform is asked with --edge");
         let decisions = EmbeddedDecisionLog::open(&state.decision_log())
             .with_context(|| open("the decision log"))
