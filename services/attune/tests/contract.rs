@@ -397,9 +397,21 @@ async fn an_answer_can_be_explained_as_a_document_and_as_a_stream() {
 }
 
 #[tokio::test]
-async fn operators_change_items_and_visitors_and_erase_them() {
+async fn operators_change_items_and_visitors_and_erase_them_in_one_process() {
+    operate(&[]).await;
+}
+
+#[tokio::test]
+async fn operators_change_items_and_visitors_and_erase_them_over_seven_processes() {
+    operate(&["--separate"]).await;
+}
+
+async fn operate(args: &[&str]) {
     let dir = state();
-    let platform = start_with(&dir, OPEN);
+    let file = dir.path().join("settings.toml");
+    fs::write(&file, OPEN).unwrap();
+    let args = [&["--config", file.to_str().unwrap()], args].concat();
+    let platform = Platform::start(&dir, &args);
     let (edge, admin) = (&platform.edge, &platform.admin);
 
     // Withdrawn: gone from every answer a second later, for visitors that were held and for others.
@@ -479,7 +491,8 @@ async fn operators_change_items_and_visitors_and_erase_them() {
     assert_eq!(give(&platform, &[event("first", "click", "u3", "i34")]).await["accepted"], 1);
     assert!(edge.page("u3").await.json()["watermark"].is_string());
     platform.kill();
-    let platform = Platform::start(&dir, &[]);
+    // Services that outlive their launcher for a moment are waited for.
+    let platform = Platform::start(&dir, &args);
     assert!(!platform.edge.page("u3").await.items().contains(&"i34".to_owned()));
     assert_problem("erased", &platform.edge.get(&explain).await, 404, "unknown-decision");
 }

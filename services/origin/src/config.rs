@@ -45,6 +45,7 @@ pub struct Deadlines {
     pub ranking: HumanDuration,
     pub bandit: HumanDuration,
     pub explain: HumanDuration,
+    pub explain_open: HumanDuration,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -177,9 +177,12 @@ async fn write(
             .collect(),
         page: String::new(),
     };
-    let max = parts.config.deadlines.explain.get();
-    let answer = parts.clients.llm.clone().reason(attune_rpc::request(message, scope, max)).await;
-    answer.ok().map(tonic::Response::into_inner)
+    let deadlines = &parts.config.deadlines;
+    let mut llm = parts.clients.llm.clone();
+    let opening = llm.reason(attune_rpc::request(message, scope, deadlines.explain.get()));
+    // A service that hangs does not even begin; there must be time left to say it without its help.
+    let answer = tokio::time::timeout(deadlines.explain_open.get(), opening).await;
+    answer.ok()?.ok().map(tonic::Response::into_inner)
 }
 
 /// The reason in plain words, for the time the `llm` service is away.

@@ -5,6 +5,7 @@ use crate::page::{self, Page, PageRequest};
 use crate::{OriginError, Parts, accept, erase, explain, views, watch};
 use attune_decision::CohortKey;
 use attune_domain::{ItemIx, LoggedEvent, Tier};
+use attune_proto::llm::v1 as llm;
 use attune_proto::origin::v1 as wire;
 use attune_proto::origin::v1::origin_service_server::OriginService;
 use attune_proto::{convert, convert::WireError, state::v1 as state};
@@ -140,21 +141,26 @@ impl OriginService for OriginGrpc {
         let id = convert::request_id(&message.request_id)?;
         let explanation = explain::explain(&self.parts, &scope, id, &message.item_id).await?;
         let reasons: Vec<String> = explanation.factors.iter().map(|f| f.reason.as_str().to_owned()).collect();
-        let fallback = plain_answer(&explanation.factors, &reasons);
+        let plain = plain_answer(&explanation.factors, &reasons);
         let stream: Self::ExplainStream = match explanation.text {
-            None => stream::iter(fallback.into_iter().map(Ok)).boxed(),
-            Some(pieces) => pieces
-                .map(move |piece| {
-                    piece.map(|piece| wire::ExplainResponse {
+            None => stream::iter([Ok(plain)]).boxed(),
+            Some(pieces) => {
+                let mut plain = Some(plain);
+                let piece = move |piece: Result<llm::ReasonResponse, Status>| match (piece, plain.take()) {
+                    (Ok(piece), _) => Ok(wire::ExplainResponse {
                         text: piece.text,
                         reasons: if piece.last { reasons.clone() } else { Vec::new() },
                         faithfulness: None,
                         model: piece.model,
                         cached: piece.cached,
                         last: piece.last,
-                    })
-                })
-                .boxed(),
+                    }),
+                    // Broken off before the first piece.
+                    (Err(_), Some(plain)) => Ok(plain),
+                    (Err(status), None) => Err(status),
+                };
+                pieces.map(piece).boxed()
+            }
         };
         Ok(Response::new(stream))
     }
@@ -252,13 +258,13 @@ fn answer(
     }
 }
 
-fn plain_answer(factors: &[Factor], reasons: &[String]) -> Vec<wire::ExplainResponse> {
-    vec![wire::ExplainResponse {
+fn plain_answer(factors: &[Factor], reasons: &[String]) -> wire::ExplainResponse {
+    wire::ExplainResponse {
         text: explain::plain(factors),
         reasons: reasons.to_vec(),
         faithfulness: None,
         model: "template".to_owned(),
         cached: false,
         last: true,
-    }]
+    }
 }
