@@ -61,8 +61,8 @@ pub fn encode_record(record: &DecisionRecord) -> Vec<u8> {
     record.encode_to_vec()
 }
 
-/// `None` where the bytes are not a record.
-pub fn decode_record(bytes: &[u8]) -> Option<DecisionRecord> {
+/// `None` where the bytes are not a record. From `Bytes` it shares them, from a slice it copies.
+pub fn decode_record(bytes: impl prost::bytes::Buf) -> Option<DecisionRecord> {
     DecisionRecord::decode(bytes).ok()
 }
 

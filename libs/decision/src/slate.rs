@@ -73,6 +73,7 @@ pub struct Scratch {
     means: Vec<f32>,
     draws: Vec<f32>,
     order: Vec<u32>,
+    keys: Vec<(u64, u32)>,
     factors: Vec<f32>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
@@ -138,15 +139,15 @@ pub fn choose(
 
     // The pool: the best by mean (what exploitation would show), and the best by draw.
     let pool_len = (3 * limit).min(n);
-    top(&mut s.order, n, limit, items, &s.means);
+    top(&mut s.order, &mut s.keys, limit, items, &s.means);
     s.is_top.clear();
     s.is_top.resize(n, false);
     s.order[..limit].iter().for_each(|&i| s.is_top[i as usize] = true);
     let mut pool: Vec<u32> = s.order[..limit].to_vec();
     if explores {
-        top(&mut s.order, n, pool_len, items, &s.draws);
+        top(&mut s.order, &mut s.keys, pool_len, items, &s.draws);
         pool.extend(s.order[..pool_len].iter().filter(|&&i| !s.is_top[i as usize]));
-        sort_by(&mut pool, items, &s.draws);
+        pool.sort_unstable_by_key(|&i| rank(items[i as usize], s.draws[i as usize]));
     }
 
     // The same uniform number for both bounds: the share is within them on average for any `limit`.
@@ -191,23 +192,23 @@ pub fn choose(
     chosen
 }
 
-/// Puts the `k` best indices by `values` first in `order`, best first; ties by item number.
-fn top(order: &mut Vec<u32>, n: usize, k: usize, items: &[u32], values: &[f32]) {
-    order.clear();
-    order.extend(0..n as u32);
-    let better = |&a: &u32, &b: &u32| compare(a, b, items, values);
-    if k < n && k > 0 {
-        order.select_nth_unstable_by(k - 1, better);
+/// Puts the indices of the `k` best by `values` in `order`, best first; ties by item number.
+fn top(order: &mut Vec<u32>, keys: &mut Vec<(u64, u32)>, k: usize, items: &[u32], values: &[f32]) {
+    keys.clear();
+    keys.extend(items.iter().zip(values).zip(0..).map(|((&item, &value), i)| (rank(item, value), i)));
+    if k < keys.len() && k > 0 {
+        keys.select_nth_unstable_by_key(k - 1, |&(rank, _)| rank);
     }
-    order[..k].sort_unstable_by(better);
+    keys[..k].sort_unstable_by_key(|&(rank, _)| rank);
+    order.clear();
+    order.extend(keys[..k].iter().map(|&(_, i)| i));
 }
 
-fn sort_by(order: &mut [u32], items: &[u32], values: &[f32]) {
-    order.sort_unstable_by(|&a, &b| compare(a, b, items, values));
-}
-
-fn compare(a: u32, b: u32, items: &[u32], values: &[f32]) -> std::cmp::Ordering {
-    values[b as usize].total_cmp(&values[a as usize]).then_with(|| items[a as usize].cmp(&items[b as usize]))
+/// One number to sort by: the higher value first in the total order of floats, then the lower item.
+fn rank(item: u32, value: f32) -> u64 {
+    let bits = value.to_bits();
+    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(!ascending) << 32 | u64::from(item)
 }
 
 /// Fills `factors`: 1, or less for an item with more than its category's share of better items before it.
@@ -216,7 +217,7 @@ fn discount_categories(policy: &Policy, limit: usize, items: &[u32], categories:
     s.factors.clear();
     s.factors.resize(n, 1.0);
     let depth = (3 * limit).min(n);
-    top(&mut s.order, n, depth, items, &s.means);
+    top(&mut s.order, &mut s.keys, depth, items, &s.means);
     s.category_counts.clear();
     let free = (policy.category_share * limit as f32).ceil().max(1.0) as u32;
     for &i in &s.order[..depth] {
@@ -324,6 +325,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ranks_order_as_values_and_items_do(a: u32, b: u32, i: u32, j: u32) {
+            let (x, y) = (f32::from_bits(a), f32::from_bits(b));
+            prop_assert_eq!(rank(i, x).cmp(&rank(j, y)), y.total_cmp(&x).then(i.cmp(&j)));
+            prop_assert_eq!(rank(i, x).cmp(&rank(j, x)), i.cmp(&j));
+        }
+
         #[test]
         fn a_slate_is_distinct_and_deterministic(n in 0usize..120, limit in 0usize..120, seed: u64) {
             let case = case(n.max(1));

@@ -91,8 +91,11 @@ fn run_any(rows: &[f32], dim: usize, user: &[f32], which: Rows, out: &mut [f32])
         Rows::Listed(items) => {
             for (slot, &item) in out.iter_mut().zip(items) {
                 let from = item as usize * dim;
-                *slot =
-                    rows.get(from..from + dim).map_or(f32::NEG_INFINITY, |row| lanes(user, row));
+                // Not in a closure: that would be compiled without the caller's instruction set.
+                *slot = match rows.get(from..from + dim) {
+                    Some(row) => lanes(user, row),
+                    None => f32::NEG_INFINITY,
+                };
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use crate::{ObjectHash, StorageError};
 use attune_proto::decision::v1::DecisionRecord;
+use bytes::Bytes;
 use prost::Message as _;
 
 /// The names in a record, each once. A record that is not one is refused with its position.
-pub(crate) fn named_objects(index: usize, record: &[u8]) -> Result<Vec<ObjectHash>, StorageError> {
+pub(crate) fn named_objects(index: usize, record: Bytes) -> Result<Vec<ObjectHash>, StorageError> {
     let record = DecisionRecord::decode(record).map_err(|e| {
         StorageError::invalid(
             &format!("entries[{index}]"),

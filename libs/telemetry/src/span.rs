@@ -72,11 +72,14 @@ pub(crate) struct Trace {
     state: Mutex<State>,
 }
 
+/// Makes a line of a trace that is kept, from the trace's id and the span's.
+pub(crate) type HeldLine = Box<dyn FnOnce(&Telemetry, (RequestId, [u8; 8])) -> Option<Line> + Send>;
+
 struct State {
     records: Vec<Record>,
     dropped: u32,
     ended: bool,
-    lines: Vec<Line>,
+    lines: Vec<(u32, HeldLine)>,
     exemplars: Vec<Pending>,
 }
 
@@ -279,15 +282,18 @@ impl Span {
         }
     }
 
-    /// Holds a log line until the verdict. Gives it back when this belongs to no open trace.
-    pub(crate) fn hold_line(&self, line: Line) -> Option<Line> {
-        let Some(handle) = &self.0 else { return Some(line) };
+    /// Holds a log line until the verdict. A trace that has ended, or holds too many already, takes no more.
+    pub(crate) fn hold_line(&self, line: HeldLine) {
+        let Some(handle) = &self.0 else { return };
         let mut state = handle.trace.state.lock();
-        if state.ended || state.lines.len() >= MAX_EVENTS {
-            return Some(line);
+        if !state.ended && state.lines.len() < MAX_EVENTS {
+            state.lines.push((handle.index, line));
         }
-        state.lines.push(line);
-        None
+    }
+
+    /// The ids that a line of this span carries.
+    pub(crate) fn place(&self) -> Option<(RequestId, [u8; 8])> {
+        self.0.as_ref().map(|handle| (handle.trace.id, span_id(handle.trace.seed, handle.index)))
     }
 
     fn with_record<R>(&self, change: impl FnOnce(&mut Record, u64) -> R) -> Option<R> {
@@ -366,7 +372,11 @@ impl Trace {
         }
         let at = (self.begun_unix_ns / 1_000_000) as i64;
         exemplars.into_iter().for_each(|pending| pending.keep(self.id, at));
-        lines.into_iter().for_each(|line| self.telemetry.write_line(line.weighted(verdict.threshold.weight())));
+        for (index, line) in lines {
+            if let Some(line) = line(&self.telemetry, (self.id, span_id(self.seed, index))) {
+                self.telemetry.write_line(line.weighted(verdict.threshold.weight()));
+            }
+        }
         let random = self.parent.map_or(TraceParent::RANDOM, |parent| parent.flags & TraceParent::RANDOM);
         self.telemetry.export(KeptTrace {
             id: self.id,

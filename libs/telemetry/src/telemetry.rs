@@ -209,17 +209,43 @@ impl Telemetry {
         if shared.logs.is_none() || event.level() < shared.log_level {
             return;
         }
-        let now = self.now();
-        let Some(suppressed) = shared.rate.admit(event.name(), event.level(), now) else { return };
-        let sequence = self.0.sequence.fetch_add(1, Relaxed);
-        let line = Line::render(event, &self.0.info, &shared.boot_id, sequence, now, span, suppressed);
+        let Some(line) = self.render(event, self.now(), span.and_then(Span::place)) else { return };
         if event.per_request() && shared.request_logs == RequestLogs::Sampled {
-            let Some(span) = span else { return };
-            // A trace that has ended, or holds too many lines already, writes no more per-request lines.
-            drop(span.hold_line(line));
+            if let Some(span) = span {
+                span.hold_line(Box::new(move |_, _| Some(line)));
+            }
         } else {
             self.write_line(line.weighted(1.0));
         }
+    }
+
+    /// [`log`](Self::log) for the events of every request: one whose trace is not kept is not even built.
+    pub fn log_if_kept<E: LogEvent>(&self, span: &Span, build: impl FnOnce(&Self) -> E + Send + 'static) {
+        let shared = &self.0.shared;
+        if shared.logs.is_none() {
+            return;
+        }
+        if shared.request_logs != RequestLogs::Sampled {
+            return self.log(&build(self), Some(span));
+        }
+        let now = self.now();
+        span.hold_line(Box::new(move |telemetry, place| {
+            let event = build(telemetry);
+            (event.level() >= telemetry.0.shared.log_level).then(|| telemetry.render(&event, now, Some(place))).flatten()
+        }));
+    }
+
+    /// Nothing where the rate limit holds it back.
+    fn render<E: LogEvent + ?Sized>(
+        &self,
+        event: &E,
+        now: UnixMillis,
+        place: Option<(RequestId, [u8; 8])>,
+    ) -> Option<Line> {
+        let shared = &self.0.shared;
+        let suppressed = shared.rate.admit(event.name(), event.level(), now)?;
+        let sequence = self.0.sequence.fetch_add(1, Relaxed);
+        Some(Line::render(event, &self.0.info, &shared.boot_id, sequence, now, place, suppressed))
     }
 
     /// `hmac-sha256:<week>:<base64url>`: the same for a visitor within a week and a log key.

@@ -124,18 +124,18 @@ async fn personalize(
     }
     let explored = page.decided.slots.iter().filter(|s| s.exploration).count();
     parts.metrics.page(page.tier, page.level, explored, page.decided.items.len(), elapsed);
-    let line = PersonalizationComplete {
+    let (eligible, tier, level) = (page.decided.eligible, page.tier, page.level);
+    parts.telemetry.log_if_kept(span, move |telemetry| PersonalizationComplete {
         request_id: id,
         latency: elapsed,
-        candidates_retrieved: page.decided.eligible,
-        candidates_ranked: page.decided.eligible,
-        tier: page.tier,
+        candidates_retrieved: eligible,
+        candidates_ranked: eligible,
+        tier,
         cache_hit: hit,
-        level: page.level,
+        level,
         context: asked.context,
-        user: asked.uid.map(|uid| parts.telemetry.user_hash(&uid, now)),
-    };
-    parts.telemetry.log(&line, Some(span));
+        user: asked.uid.map(|uid| telemetry.user_hash(&uid, now)),
+    });
     Ok(Answer { response: respond::page(&page, id, elapsed), cache: Some(page.cache) })
 }
 

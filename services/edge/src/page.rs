@@ -119,7 +119,8 @@ pub(crate) async fn personalize(parts: &Arc<Parts>, span: &Span, request: &PageR
             return baseline(parts, serving, request, entry);
         }
         if let (Some((set, freshness)), false) = (&found.set, request.needs_origin() || request.explain) {
-            if *freshness == Freshness::Stale || set.level != Level::Fresh {
+            // A degraded set is stale soon enough; asking with every hit would get the origin's same set again.
+            if *freshness == Freshness::Stale {
                 refresh(parts, found.key);
             }
             let (level, reason) = hit_level(parts, request, entry, set, *freshness);

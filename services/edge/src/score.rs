@@ -91,10 +91,16 @@ fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
         b.round = 0;
     }
     b.round += 1;
+    // What was seen counts as taken: cheaper than a search in it for every candidate.
+    for seen in inputs.state.window.seen() {
+        if let Some(taken) = b.taken_in.get_mut(seen.item.index()) {
+            *taken = b.round;
+        }
+    }
     for list in [inputs.own, inputs.candidates] {
         for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
             let Some(taken) = b.taken_in.get_mut(item as usize) else { continue };
-            if *taken == b.round || !serving.is_available(ItemIx(item)) || inputs.state.window.has_seen(ItemIx(item)) {
+            if *taken == b.round || !serving.is_available(ItemIx(item)) {
                 continue;
             }
             *taken = b.round;

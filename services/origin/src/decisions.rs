@@ -56,7 +56,7 @@ impl Decisions {
     pub(crate) fn record_all(&self, records: Vec<Bytes>, objects: Vec<(ObjectHash, Bytes)>) {
         let mut entries = Vec::with_capacity(records.len());
         for record in records {
-            let Some(decoded) = decode_record(&record) else {
+            let Some(decoded) = decode_record(record.clone()) else {
                 self.metrics.decisions_dropped("malformed", 1);
                 continue;
             };
@@ -86,7 +86,7 @@ impl Decisions {
             return items.contains(&item.0);
         }
         let Ok(Decision::Found(record)) = self.log.get(request_id).await else { return false };
-        decode_record(&record).is_some_and(|record| record.items.contains(&item.0))
+        decode_record(record).is_some_and(|record| record.items.contains(&item.0))
     }
 
     /// The record, waiting a little for one that is still on its way to the log.

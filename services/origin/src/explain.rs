@@ -40,7 +40,7 @@ pub(crate) async fn explain(
     item_id: &str,
 ) -> Result<Explanation, OriginError> {
     let record = match parts.decisions.get(request_id).await? {
-        Decision::Found(bytes) => decode_record(&bytes).ok_or(OriginError::UnknownDecision)?,
+        Decision::Found(bytes) => decode_record(bytes).ok_or(OriginError::UnknownDecision)?,
         Decision::Erased => return Err(OriginError::Erased),
         Decision::Unknown => return Err(OriginError::UnknownDecision),
     };

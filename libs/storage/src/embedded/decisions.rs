@@ -94,7 +94,7 @@ impl DecisionLog for EmbeddedDecisionLog {
             .into_iter()
             .enumerate()
             .map(|(i, entry)| {
-                Ok((named_objects(i, &entry.record)?, entry)).map(|(names, entry)| (entry, names))
+                Ok((named_objects(i, entry.record.clone())?, entry)).map(|(names, entry)| (entry, names))
             })
             .collect::<Result<Vec<_>, StorageError>>()?;
         if entries.is_empty() && objects.is_empty() {
@@ -270,7 +270,7 @@ impl Shared {
                 && let Some((uid, record)) = live(&stored)?
             {
                 batch.remove(&self.by_uid, [uid.0.as_slice(), &id.0].concat());
-                for name in named_objects(0, record)
+                for name in named_objects(0, Bytes::copy_from_slice(record))
                     .map_err(|_| StorageError::corrupt("decision record"))?
                 {
                     let key = named(name, id);

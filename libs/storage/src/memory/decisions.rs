@@ -46,7 +46,7 @@ impl DecisionLog for MemoryDecisionLog {
         let names = entries
             .iter()
             .enumerate()
-            .map(|(i, entry)| named_objects(i, &entry.record))
+            .map(|(i, entry)| named_objects(i, entry.record.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let mut state = self.0.lock();
         for (hash, content) in objects {

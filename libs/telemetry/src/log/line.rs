@@ -3,7 +3,7 @@
 use super::loggable::write_text;
 use super::{LogEvent, LogLevel, Loggable, Number};
 use crate::sink::Render;
-use crate::{Label, ServiceInfo, Span, UserHash};
+use crate::{Label, ServiceInfo, UserHash};
 use attune_domain::{RequestId, UnixMillis};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -80,7 +80,7 @@ impl Line {
         boot_id: &str,
         sequence: u64,
         now: UnixMillis,
-        span: Option<&Span>,
+        place: Option<(RequestId, [u8; 8])>,
         suppressed: u64,
     ) -> Self {
         let mut fields = Fields::default();
@@ -101,10 +101,9 @@ impl Line {
             write_text(value, &mut text);
         }
         let _ = write!(text, ",\"seq\":{sequence}");
-        if let Some(span) = span.filter(|span| !span.is_none()) {
-            let parent = span.traceparent();
-            let _ = write!(text, ",\"trace_id\":\"{}\",\"span_id\":\"", parent.trace_id);
-            crate::context::push_hex(&parent.span_id, &mut text);
+        if let Some((trace_id, span_id)) = place {
+            let _ = write!(text, ",\"trace_id\":\"{trace_id}\",\"span_id\":\"");
+            crate::context::push_hex(&span_id, &mut text);
             text.push('"');
         }
         if let Some(user) = &fields.user {

@@ -25,57 +25,8 @@ const TRACE_RESPONSE: &str = "traceresponse";
 const SERVER_TIMING: &str = "server-timing";
 const CACHE_STATUS: &str = "cache-status";
 
-#[derive(Serialize)]
-struct Document<'a> {
-    request_id: &'a str,
-    items: Vec<DocumentItem<'a>>,
-    tier: &'static str,
-    cache: &'static str,
-    level: u8,
-    level_reason: Option<&'static str>,
-    source: &'static str,
-    variant: &'static str,
-    model_version: &'a str,
-    watermark: Option<String>,
-}
-
-#[derive(Serialize)]
-struct DocumentItem<'a> {
-    item_id: &'a str,
-    score: f32,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<&'a str>,
-}
-
 pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Body> {
-    let hex = id.to_hex();
-    let catalogue = &page.serving.catalogue;
-    let items = page.decided.items.iter().zip(&page.decided.scores).zip(&page.decided.reasons).enumerate();
-    let document = Document {
-        request_id: std::str::from_utf8(&hex).unwrap_or_default(),
-        items: items
-            .filter_map(|(slot, ((&item, &score), reason))| {
-                Some(DocumentItem {
-                    item_id: catalogue.get(ItemIx(item))?.id.as_str(),
-                    score,
-                    reason: reason.as_str(),
-                    explanation: page.explanations.get(slot).map(String::as_str),
-                })
-            })
-            .collect(),
-        tier: page.tier.as_str(),
-        cache: page.cache.as_str(),
-        level: page.level.code(),
-        level_reason: page.reason.map(|reason| reason.as_str()),
-        source: page.source().as_str(),
-        variant: page.variant.as_str(),
-        model_version: &page.serving.bundle.version().0,
-        watermark: page.watermark.and_then(format_time),
-    };
-    let mut body = Vec::with_capacity(256 + 80 * document.items.len());
-    // Writing to a vector cannot fail, and the document has no map with odd keys.
-    let _written = serde_json::to_writer(&mut body, &document).is_ok();
+    let body = document(page, id);
     let mut response = json(StatusCode::OK, body, id);
     let headers = response.headers_mut();
     let status = match page.cache {
@@ -91,6 +42,72 @@ pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Bo
     }
     headers.insert("x-attune-version", HeaderValue::from(page.version));
     response
+}
+
+/// The page as JSON, written piece by piece: what is written is known, only ids and explanations need escaping.
+fn document(page: &Page, id: RequestId) -> Vec<u8> {
+    let catalogue = &page.serving.catalogue;
+    let mut out = Vec::with_capacity(384 + 96 * page.decided.items.len());
+    out.extend_from_slice(b"{\"request_id\":\"");
+    out.extend_from_slice(&id.to_hex());
+    out.extend_from_slice(b"\",\"items\":[");
+    let items = page.decided.items.iter().zip(&page.decided.scores).zip(&page.decided.reasons).enumerate();
+    for (slot, ((&item, &score), reason)) in items {
+        let Some(item) = catalogue.get(ItemIx(item)) else { continue };
+        if out.last() == Some(&b'}') {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"item_id\":");
+        write_text(&mut out, item.id.as_str());
+        out.extend_from_slice(b",\"score\":");
+        write_value(&mut out, &score);
+        write_name(&mut out, b",\"reason\":", Some(reason.as_str()));
+        if let Some(explanation) = page.explanations.get(slot) {
+            out.extend_from_slice(b",\"explanation\":");
+            write_text(&mut out, explanation);
+        }
+        out.push(b'}');
+    }
+    write_name(&mut out, b"],\"tier\":", Some(page.tier.as_str()));
+    write_name(&mut out, b",\"cache\":", Some(page.cache.as_str()));
+    out.extend_from_slice(b",\"level\":");
+    write_value(&mut out, &page.level.code());
+    write_name(&mut out, b",\"level_reason\":", page.reason.map(|reason| reason.as_str()));
+    write_name(&mut out, b",\"source\":", Some(page.source().as_str()));
+    write_name(&mut out, b",\"variant\":", Some(page.variant.as_str()));
+    out.extend_from_slice(b",\"model_version\":");
+    write_text(&mut out, &page.serving.bundle.version().0);
+    write_name(&mut out, b",\"watermark\":", page.watermark.and_then(format_time).as_deref());
+    out.push(b'}');
+    out
+}
+
+/// A key and a name of ours, which has nothing to escape.
+fn write_name(out: &mut Vec<u8>, key: &[u8], name: Option<&str>) {
+    out.extend_from_slice(key);
+    match name {
+        Some(name) => {
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        write_value(out, &text);
+    }
+}
+
+fn write_value(out: &mut Vec<u8>, value: &impl Serialize) {
+    // Writing a number or a text to a vector cannot fail.
+    let _written = serde_json::to_writer(out, value).is_ok();
 }
 
 pub(crate) fn json(status: StatusCode, body: Vec<u8>, id: RequestId) -> Response<Body> {
@@ -163,5 +180,23 @@ pub(crate) fn method_name(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "_OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_written_as_json_has_it() {
+        for text in ["", "tt-12", "a\"b", "back\\slash", "tab\t", "\u{1}", "\u{7f}", "Größe \u{1F3AC}"] {
+            let mut out = Vec::new();
+            write_text(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(text).unwrap());
+        }
+        let mut out = Vec::new();
+        write_name(&mut out, b"\"a\":", None);
+        write_value(&mut out, &f32::NAN);
+        assert_eq!(out, b"\"a\":nullnull");
     }
 }

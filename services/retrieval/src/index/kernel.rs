@@ -37,13 +37,21 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
 
 #[inline(always)]
 fn gather_body(rows: &[f32], query: &[f32], picks: &[u32], out: &mut Vec<f32>) {
+    // A loop, not an iterator's closure: that would be compiled without the caller's instruction set, and then every
+    // fused multiply-add is a call into the mathematics library.
     let stride = query.len();
-    out.extend(picks.iter().map(|&pick| product(&rows[pick as usize * stride..][..stride], query)));
+    out.reserve(picks.len());
+    for &pick in picks {
+        out.push(product(&rows[pick as usize * stride..][..stride], query));
+    }
 }
 
 #[inline(always)]
 fn scan_body(rows: &[f32], query: &[f32], out: &mut Vec<f32>) {
-    out.extend(rows.chunks_exact(query.len()).map(|row| product(row, query)));
+    out.reserve(rows.len() / query.len());
+    for row in rows.chunks_exact(query.len()) {
+        out.push(product(row, query));
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -136,18 +136,33 @@ fn alike(look: &Look<'_>, item: ItemIx, k: usize) -> Result<Vec<ItemIx>, SourceE
         return Ok(Vec::new());
     }
     let latent = items.dim() - attune_model::FIXED_COORDINATES.min(items.dim());
-    let mut taste = items.vector(item).to_vec();
-    taste[latent..].fill(0.0);
-    let mut found: Vec<(f32, ItemIx)> = search(look, &taste, k * WIDER + 1)?
+    let taste = &items.vector(item)[..latent];
+    let mut padded = taste.to_vec();
+    padded.resize(items.dim(), 0.0);
+    let own = product(taste, taste);
+    let mut found: Vec<(f32, ItemIx)> = search(look, &padded, k * WIDER + 1)?
         .into_iter()
         .filter(|other| *other != item)
-        .map(|other| (cosine(&taste[..latent], &items.vector(other)[..latent]), other))
+        .map(|other| (cosine(taste, own, &items.vector(other)[..latent]), other))
         .collect();
     found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     Ok(found.into_iter().take(k).map(|(_, other)| other).collect())
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-    product(a, b) / (product(a, a) * product(b, b)).sqrt().max(f32::MIN_POSITIVE)
+/// `own` is the product of `a` with itself.
+fn cosine(a: &[f32], own: f32, b: &[f32]) -> f32 {
+    product(a, b) / (own * product(b, b)).sqrt().max(f32::MIN_POSITIVE)
+}
+
+/// Eight sums side by side, so that none waits for the one before it.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; 8];
+    let (whole, rest) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail: f32 = whole.remainder().iter().zip(rest.remainder()).map(|(x, y)| x * y).sum();
+    for (a, b) in whole.zip(rest) {
+        for (lane, (x, y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += x * y;
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
 }
