@@ -6,6 +6,7 @@
 mod ranking;
 mod retrieval;
 mod served;
+mod slates;
 mod table;
 
 use crate::fill::{self, Filling};
@@ -14,6 +15,7 @@ use crate::state::StateFolder;
 use anyhow::Context as _;
 use attune_dataset::{Dataset, World};
 use attune_model::evaluation::{self, Split};
+use attune_model::{Bundle, TrainConfig};
 use attune_runtime::{Exit, OrExit as _, system_clock};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
@@ -144,6 +146,19 @@ fn split(options: &EvalOptions, state: &StateFolder, mut data: Dataset) -> anyho
         return Err(crate::output::bad_data(message));
     }
     Ok(split)
+}
+
+/// Names what a kept folder was trained for.
+fn question(data: &Dataset, options: &EvalOptions) -> String {
+    format!("{} {} back {}", data.name, data.events.len(), options.back())
+}
+
+/// The folder's bundle, trained where there is none yet.
+fn bundle(state: &StateFolder, train: &Dataset) -> anyhow::Result<Bundle> {
+    if let Some(folder) = state.bundle() {
+        return Bundle::load(&folder).context("read the bundle of --work").or_exit(Exit::Data);
+    }
+    fill::train(state, train, &TrainConfig { created_at: now(), ..TrainConfig::default() })
 }
 
 fn raw_id(user: usize) -> String {

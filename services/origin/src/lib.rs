@@ -28,7 +28,7 @@ pub use clients::Clients;
 pub use config::OriginConfig;
 pub use error::OriginError;
 pub use grpc::OriginGrpc;
-pub use page::{MissInputs, line_scores, miss_candidates, source_items};
+pub use page::{MissInputs, asked_of_sources, line_scores, miss_candidates, source_items, unseen_of_source};
 pub use telemetry::OriginMetrics;
 
 use attune_proto::origin::v1::origin_service_server::OriginServiceServer;

@@ -57,6 +57,17 @@ pub struct MissInputs<'a> {
     pub candidates: usize,
 }
 
+/// What each source is asked for, so that `candidates` are left of it without what the visitor has seen.
+pub fn asked_of_sources(candidates: usize, state: &UserState) -> usize {
+    candidates + state.window.seen().len()
+}
+
+/// A source's answer without what the visitor has seen, and no longer than the candidates may be.
+pub fn unseen_of_source(items: &mut Vec<ItemIx>, candidates: usize, state: &UserState) {
+    items.retain(|item| !state.window.has_seen(*item));
+    items.truncate(candidates);
+}
+
 /// The candidates of a miss: merged, without what the visitor has seen, what cannot be had and the page's own item.
 pub fn miss_candidates(inputs: &MissInputs<'_>) -> (Vec<u32>, Vec<Reason>) {
     merge(inputs.sources, inputs.candidates)
@@ -263,7 +274,7 @@ pub(crate) async fn retrieve(
         context: Some(request.context.into()),
         item: request.item.map_or(u32::MAX, |item| item.0),
         query: request.query.clone(),
-        limit: parts.config.candidates as u32,
+        limit: asked_of_sources(parts.config.candidates, state) as u32,
         now: request.now,
         model_version: serving.bundle.version().to_string(),
         // The sources answer a little before the call is given up.
@@ -275,7 +286,11 @@ pub(crate) async fn retrieve(
     let sources = answer.ok().and_then(|answer| {
         let answer = answer.into_inner();
         let raw: Vec<_> = answer.sources.iter().map(|s| (s.source, s.outcome, &s.items[..])).collect();
-        source_items(&raw).ok().map(|sources| Retrieved { sources, index: answer.index })
+        let mut sources = source_items(&raw).ok()?;
+        for source in &mut sources {
+            unseen_of_source(&mut source.items, parts.config.candidates, state);
+        }
+        Some(Retrieved { sources, index: answer.index })
     });
     match sources {
         Some(retrieved) if retrieved.sources.iter().any(|s| s.outcome == Outcome::Ok && !s.items.is_empty()) => {

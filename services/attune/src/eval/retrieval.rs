@@ -8,12 +8,15 @@ use crate::output::{note, print, print_json, progress_bar};
 use anyhow::Context as _;
 use attune_domain::ItemIx;
 use attune_model::evaluation::{self, ItemKnn, Measure, Popularity, Report, Split};
-use attune_model::{Bundle, ItemTable, Quiet, TrainConfig, UserInput};
+use attune_model::{Bundle, ItemTable, Quiet, UserInput};
 use attune_storage::EmbeddedEventLog;
 use serde::Serialize;
+use std::time::Duration;
 
 const RECALL: Measure = Measure::Recall(LIMIT);
 const NDCG: Measure = Measure::Ndcg(10);
+/// Longest wait for a platform's last tasks.
+const DRAIN: Duration = Duration::from_secs(10);
 /// Neighbours that each item of the nearest-neighbour baseline keeps.
 const NEAREST: usize = 100;
 
@@ -67,15 +70,18 @@ pub(super) fn run(options: &EvalOptions) -> anyhow::Result<()> {
     let place = Workplace::open(options)?;
     let (data, _) = super::read(options, &place.state)?;
     let published = data.name == "ml-latest-small" && data.events.len() == ELSEWHERE_EVENTS && !options.tune;
-    place.claim(&format!("{} {} back {}", data.name, data.events.len(), options.back()))?;
+    place.claim(&super::question(&data, options))?;
     let split = super::split(options, &place.state, data)?;
     let bundle = prepare(&place, &split)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let config = options.config.as_deref();
     let ask = |exploring| {
         let tables = served::tables(&place.state, config, exploring)?;
-        runtime.block_on(served::ask(&place.state, &tables, &split))
+        // A runtime for each platform: with it ends the last task that holds the folder's stores.
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+        let served = runtime.block_on(served::ask(&place.state, &tables, &split));
+        runtime.shutdown_timeout(DRAIN);
+        served
     };
     let exploiting = ask(Exploring::Off)?;
     let exploring = ask(Exploring::On)?;
@@ -121,18 +127,16 @@ fn protocol(options: &EvalOptions) -> String {
 /// Trains on what is not held out and fills the folder with it, where that was not done before.
 fn prepare(place: &Workplace, split: &Split) -> anyhow::Result<Bundle> {
     let state = &place.state;
-    if !state.filled_marker().exists() {
-        let config = TrainConfig { created_at: super::now(), ..TrainConfig::default() };
-        fill::train(state, &split.train, &config)?;
-        let log = EmbeddedEventLog::open(&state.event_log()).context("open the event log")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        runtime.block_on(fill::fill(&log, &split.train, super::now()))?;
-        std::fs::write(state.filled_marker(), "data\n").context("write FILLED")?;
-    } else {
+    let bundle = super::bundle(state, &split.train)?;
+    if state.filled_marker().exists() {
         note("attune: the folder of --work is trained and filled already");
+        return Ok(bundle);
     }
-    let folder = state.bundle().context("find the bundle that was trained")?;
-    Bundle::load(&folder).context("read the bundle that was trained")
+    let log = EmbeddedEventLog::open(&state.event_log()).context("open the event log")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(fill::fill(&log, &split.train, super::now()))?;
+    std::fs::write(state.filled_marker(), "data\n").context("write FILLED")?;
+    Ok(bundle)
 }
 
 fn baselines(split: &Split) -> Vec<Report> {

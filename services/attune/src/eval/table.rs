@@ -1,6 +1,8 @@
 //! Figures with their intervals, for people and for programs.
 
 use attune_model::evaluation::{Difference, Measure, Report, paired_bootstrap};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 const ROUNDS: usize = 2_000;
@@ -48,6 +50,20 @@ pub(super) fn plain(estimate: Option<Estimate>) -> String {
 
 pub(super) fn signed(estimate: Option<Estimate>) -> String {
     estimate.map_or_else(|| "-".to_owned(), Estimate::signed)
+}
+
+/// A mean over cases that are not ranks.
+pub(super) fn estimate(values: &[f64]) -> Option<Estimate> {
+    let n = values.len();
+    if n == 0 {
+        return None;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let draw = |rng: &mut ChaCha8Rng| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64;
+    let mut means: Vec<f64> = (0..ROUNDS).map(|_| draw(&mut rng)).collect();
+    means.sort_by(f64::total_cmp);
+    let quantile = |q: f64| means[((ROUNDS - 1) as f64 * q).round() as usize];
+    Some(Estimate { mean: values.iter().sum::<f64>() / n as f64, low: quantile(0.025), high: quantile(0.975) })
 }
 
 /// Columns as wide as their widest cell; the first flush left.

@@ -7,7 +7,7 @@ use attune_decision::{
 use attune_domain::{Context, ItemIx, Level, UserState};
 use attune_edge::{HitInputs, decide};
 use attune_model::UserInput;
-use attune_origin::{MissInputs, line_scores, miss_candidates, source_items};
+use attune_origin::{MissInputs, asked_of_sources, line_scores, miss_candidates, source_items, unseen_of_source};
 use attune_proto::convert;
 use attune_retrieval::index::VectorIndex;
 use attune_serving::Serving;
@@ -128,7 +128,7 @@ fn miss(record: &DecisionRecord, materials: &Materials, context: Context) -> Res
         // A user vector that already differs would only show its consequence here.
         let same_vector = digest_of(record, Stage::Context) == Some(digests[Stage::Context as usize]);
         digests[Stage::AnnSearch as usize] = match &materials.index {
-            Some(index) => search(serving, index, &user_vector, record.candidate_limit as usize)?,
+            Some(index) => search(serving, index, &user_vector, state, record.candidate_limit as usize)?,
             None if same_vector => {
                 let detail = "the index generation that was searched cannot be built again".to_owned();
                 return Err(Difference { stage: Stage::AnnSearch, detail });
@@ -178,8 +178,16 @@ fn miss(record: &DecisionRecord, materials: &Materials, context: Context) -> Res
 }
 
 /// The search of the `neighbours` source again.
-fn search(serving: &Serving, index: &VectorIndex, vector: &[f32], k: usize) -> Result<u64, Difference> {
+fn search(
+    serving: &Serving,
+    index: &VectorIndex,
+    vector: &[f32],
+    state: &UserState,
+    candidates: usize,
+) -> Result<u64, Difference> {
+    let k = asked_of_sources(candidates, state);
     let found = attune_retrieval::sources::neighbours_of(serving, index, vector, k);
-    let found = found.map_err(|e| Difference { stage: Stage::AnnSearch, detail: e.to_string() })?;
+    let mut found = found.map_err(|e| Difference { stage: Stage::AnnSearch, detail: e.to_string() })?;
+    unseen_of_source(&mut found, candidates, state);
     Ok(Digest::default().u32s(&found.iter().map(|item| item.0).collect::<Vec<_>>()).finish())
 }
