@@ -144,7 +144,7 @@ impl Source {
                 }
             }
         };
-        let record = decode_record(&bytes).context("read the decision record").or_exit(Exit::Data)?;
+        let record = decode_record(bytes).context("read the decision record").or_exit(Exit::Data)?;
         Ok(Found::Record(Box::new(record)))
     }
 
