@@ -6,6 +6,24 @@
 use crate::Isa;
 
 const LANES: usize = 16;
+/// Listed rows asked for before their turn.
+const AHEAD: usize = 8;
+
+/// Asks for a row that will be read soon.
+#[inline(always)]
+fn prefetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(LANES) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "a hint to the cache has no safe form")]
+        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of the architecture.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
 
 #[inline(always)]
 fn lanes(a: &[f32], b: &[f32]) -> f32 {
@@ -89,7 +107,11 @@ fn run_any(rows: &[f32], dim: usize, user: &[f32], which: Rows, out: &mut [f32])
             }
         }
         Rows::Listed(items) => {
-            for (slot, &item) in out.iter_mut().zip(items) {
+            for (at, (slot, &item)) in out.iter_mut().zip(items).enumerate() {
+                // The rows lie anywhere in a table larger than the caches.
+                if let Some(&ahead) = items.get(at + AHEAD) {
+                    prefetch(rows.get(ahead as usize * dim..).map_or(&[], |rest| &rest[..dim.min(rest.len())]));
+                }
                 let from = item as usize * dim;
                 // Not in a closure: that would be compiled without the caller's instruction set.
                 *slot = match rows.get(from..from + dim) {

@@ -34,9 +34,8 @@ pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Bo
         CacheStatus::Miss => "attune-edge; fwd=miss",
     };
     headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
-    let mut text = String::with_capacity(24);
-    use std::fmt::Write as _;
-    let _fits = write!(text, "edge;dur={:.3}", elapsed.as_secs_f64() * 1e3).is_ok();
+    let micros = elapsed.as_micros();
+    let text = format!("edge;dur={}.{:03}", micros / 1000, micros % 1000);
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
         headers.insert(SERVER_TIMING, value);
     }

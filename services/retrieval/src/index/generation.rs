@@ -107,6 +107,8 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Rows that a scan gets through while the beam expands one node: it reads them in order, without heaps or marks.
+const ROWS_PER_EXPANSION: usize = 8;
 /// Rows scored between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 4_096;
 
@@ -209,7 +211,7 @@ impl Generation {
         let share = allowed * live.len() as f32 / rows as f32;
         let wanted = query.ef.unwrap_or(config.ef).max(query.k);
         let ef = (wanted as f32 / share.max(f32::EPSILON)).ceil() as usize;
-        if share < config.scan_below_share || ef >= rows {
+        if share < config.scan_below_share || ef.saturating_mul(ROWS_PER_EXPANSION) >= rows {
             return scan_segment(query, live, padded, scratch);
         }
         let beam = Beam { rows: &live.segment.rows, graph, query: padded, late: query.late };
