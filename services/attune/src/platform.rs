@@ -9,7 +9,7 @@ use attune_embedder::Embedder;
 use attune_origin::{Clients, OriginDeps};
 use attune_rpc::Channel;
 use attune_runtime::admin::{self, AdminState, Extra};
-use attune_runtime::{Clock, Exit, OrExit as _, ProcessMetrics, Ready, Shutdown, grpc, system_clock};
+use attune_runtime::{Clock, Exit, OrExit as _, ProcessMetrics, Ready, Shutdown, grpc};
 use attune_serving::Serving;
 use attune_storage::{
     EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
@@ -70,9 +70,13 @@ impl Stores {
     }
 }
 
-/// Starts every service and answers when all are ready.
-pub(crate) async fn start(state: &StateFolder, mut settings: Settings, stores: Stores) -> anyhow::Result<Running> {
-    let clock = system_clock();
+/// Starts every service and answers when all are ready. `clock` gives the time that decisions are made at.
+pub(crate) async fn start(
+    state: &StateFolder,
+    mut settings: Settings,
+    stores: Stores,
+    clock: Clock,
+) -> anyhow::Result<Running> {
     let shutdown = Shutdown::new();
     let mut tasks = JoinSet::new();
     let info = |service| ServiceInfo { service, version: env!("CARGO_PKG_VERSION"), instance: "local".to_owned() };

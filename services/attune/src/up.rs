@@ -116,7 +116,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
             serve(&args, &state, world, running.ready(), stop, |stop| running.ended(stop)).await
         } else {
             let stores = Stores::open(&state, &settings, system_clock())?;
-            let starting = platform::start(&state, settings, stores);
+            let starting = platform::start(&state, settings, stores, system_clock());
             let running = tokio::select! {
                 running = starting => running?,
                 () = stop.wait() => return Ok(()),

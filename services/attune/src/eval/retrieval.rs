@@ -116,7 +116,7 @@ pub(super) fn run(options: &EvalOptions) -> anyhow::Result<()> {
 fn protocol(options: &EvalOptions) -> String {
     format!(
         "each visitor's {} first-touched item held out with everything after it, ties in file order; trained on the rest; \
-         the whole catalogue without the visitor's history; lists of {LIMIT} asked of a running platform over HTTP, a \
+         the whole catalogue without the visitor's history; lists of {LIMIT} asked of a running platform over HTTP at the time of the held-out event, a \
          visitor's first request a miss (origin: retrieval, ranking), the second a hit (edge: cached candidates, scored \
          there), without holdout and with deadlines too long to matter; intervals are 95 % of a paired bootstrap over \
          visitors",

@@ -127,7 +127,7 @@ pub(super) fn judge(held: &HeldOut, bundle: &Bundle, world: Option<&World>) -> O
     let popularity = places(Popularity::new(train).recommend(), train.items.len());
     let names = ["random", "popularity", "as logged", "two towers", "ranking model", "oracle"];
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
-    let (mut first, mut truth) = (Vec::new(), Vec::new());
+    let (mut first, mut every, mut truth) = (Vec::new(), Vec::new(), Vec::new());
     let mut length = 0;
     for (number, slate) in held.slates.iter().enumerate() {
         let attributes = &train.attributes[slate.user];
@@ -136,6 +136,7 @@ pub(super) fn judge(held: &HeldOut, bundle: &Bundle, world: Option<&World>) -> O
         let chances = bundle.rank(&table, &input, &vector, &slate.items).click;
         length += slate.items.len();
         first.extend(chances.first().zip(slate.clicked.first()).map(|(&p, &hit)| (f64::from(p), f64::from(u8::from(hit)))));
+        every.extend(chances.iter().zip(&slate.clicked).map(|(&p, &hit)| (f64::from(p), f64::from(u8::from(hit)))));
         let true_chance = |item| world.map(|w| w.click_probability(slate.user as u32, slate.context, item, 0));
         let true_chances: Vec<f64> = slate.items.iter().filter_map(|&item| true_chance(item)).collect();
         truth.extend(chances.iter().map(|&p| f64::from(p)).zip(true_chances.iter().copied()));
@@ -165,7 +166,11 @@ pub(super) fn judge(held: &HeldOut, bundle: &Bundle, world: Option<&World>) -> O
         over_random: less(own, &values[0]),
         over_popularity: less(own, &values[1]),
     };
-    let calibration = [("clicks in the first slot", first), ("the world's true chances in the first slot", truth)];
+    let calibration = [
+        ("clicks in the first slot", first),
+        ("clicks in every slot", every),
+        ("the world's true chances in the first slot", truth),
+    ];
     Outcome {
         slates: held.slates.len(),
         judged: values[0].len(),
