@@ -1,6 +1,8 @@
 //! The HTTP contract, held against the built program: every status of the table, and what feedback, explanations and
 //! the operators' doors promise.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 #[path = "support/platform.rs"]
 mod platform;
 
@@ -342,9 +344,8 @@ async fn five_likes_of_a_kind_turn_the_next_pages_towards_it() {
     let platform = start_with(&dir, OPEN);
     // Over several visitors, since a page also explores.
     let (mut before, mut after) = (0, 0);
-    for n in 0..8 {
+    for (n, kind) in CATEGORIES.into_iter().enumerate().take(8) {
         let user = format!("newcomer-{n}");
-        let kind = CATEGORIES[n];
         let of_kind = |page: &Answer| page.items().iter().filter(|i| category_of(i) == kind).count();
         before += of_kind(&platform.edge.page(&user).await);
         let likes: Vec<_> = (0..5)

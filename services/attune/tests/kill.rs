@@ -1,6 +1,8 @@
 //! The whole platform is killed at random moments under feedback; in the end every acknowledged event stands in the
 //! log exactly once, and the feature store holds what the log says, computed anew. `ATTUNE_TEST_SEED` repeats a run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 #[path = "support/platform.rs"]
 mod platform;
 

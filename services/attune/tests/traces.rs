@@ -1,6 +1,8 @@
 //! One page asked of the origin and one answered by the edge, as traces over seven processes: every span of the
 //! observability contract with its attributes, every parent where it should be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 #[path = "support/platform.rs"]
 mod platform;
 

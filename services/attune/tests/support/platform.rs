@@ -40,9 +40,9 @@ pub struct Rng(pub u64);
 impl Rng {
     /// From `ATTUNE_TEST_SEED`, or new for each run; printed either way.
     pub fn of_run() -> Self {
-        let seed = match std::env::var("ATTUNE_TEST_SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => OffsetDateTime::now_utc().unix_timestamp() as u64,
+        let seed = match std::env::var_os("ATTUNE_TEST_SEED") {
+            Some(seed) => seed.to_str().unwrap().parse().unwrap(),
+            None => OffsetDateTime::now_utc().unix_timestamp() as u64,
         };
         println!("ATTUNE_TEST_SEED={seed}");
         Self(seed)
