@@ -78,7 +78,7 @@ pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
     }
     let text = if args.json { format!("{json}\n") } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if args.check && !report.floors.all_met() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if args.check && (report.void || !report.floors.all_met()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Builds what is measured, so that it is what the tree holds.
@@ -168,6 +168,7 @@ fn measure(args: &MainArgs, program: &Path, nginx: &Path, state: &Path, scratch:
     let floors = Floors::of(&hits, &misses, resident_mb);
     let dropped = metrics::grown(&Samples::new(), &pages_read, &["edge_decisions_dropped_total"]);
     Ok(Report {
+        void: hits.is_disturbed(),
         rounds: args.rounds,
         seconds: args.seconds,
         visitors: args.visitors,

@@ -10,6 +10,8 @@ use std::fmt;
 const HIT_RATIO: f64 = 0.4;
 const MISS_P99_MS: f64 = 20.0;
 const RESIDENT_MB: f64 = 600.0;
+/// Times that a side's best round may be its worst in a run that counts.
+const MOST_SWING: f64 = 1.5;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -24,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) resident_at_rest_mb: f64,
     pub(crate) resident_mb: f64,
     pub(crate) floors: Floors,
+    /// The machine was too busy with something else for the figures to mean anything.
+    pub(crate) void: bool,
     /// The machine's, at the end: others on it make figures worse.
     pub(crate) load_average: String,
 }
@@ -39,6 +43,13 @@ pub(crate) struct Hits {
     /// Answers, and the decision records of them that were stored.
     pub(crate) answered: f64,
     pub(crate) recorded: f64,
+}
+
+impl Hits {
+    /// Whether what a side reached differs too much between rounds: the work is the same, so the machine was not.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.sides.iter().any(|side| side.per_wall_second.max > MOST_SWING * side.per_wall_second.min)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +206,9 @@ impl fmt::Display for Report {
         for (name, floor, bound) in floors {
             let met = if floor.met { "met" } else { "MISSED" };
             writeln!(f, "{met:<6} {name}: {:.3}, asked {bound} {}", floor.measured, floor.asked)?;
+        }
+        if self.void {
+            writeln!(f, "VOID: rounds of one side differ by more than {MOST_SWING} times; the machine does other work")?;
         }
         Ok(())
     }
