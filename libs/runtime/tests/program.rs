@@ -33,7 +33,7 @@ struct Slow(Duration);
 impl BanditService for Slow {
     async fn sample(&self, _: Request<SampleRequest>) -> Result<Response<SampleResponse>, Status> {
         tokio::time::sleep(self.0).await;
-        Ok(Response::new(SampleResponse { items: vec![7], ..Default::default() }))
+        Ok(Response::new(SampleResponse { picks: vec![7], ..Default::default() }))
     }
 }
 
@@ -203,7 +203,7 @@ fn a_service_lives_serves_drains_and_ends() {
         status == 503 && body.contains("draining")
     }));
     let answer = runtime.block_on(call).unwrap().unwrap().into_inner();
-    assert_eq!(answer.items, [7], "the call in flight was finished");
+    assert_eq!(answer.picks, [7], "the call in flight was finished");
     let (code, _, error) = finish(child);
     assert_eq!((code, error.as_str()), (0, ""));
     assert!(!socket.exists(), "the socket file is gone");
