@@ -23,7 +23,7 @@ async fn a_call_makes_one_tree() {
         let world = World::start(by, |config| config.sample_normal = 1.0).await;
         let scope = scope(&world);
         let answer = world.sample(&scope, 0, world::PATIENCE).await.unwrap();
-        assert_eq!(answer.items, [1, 2, 3]);
+        assert_eq!(answer.picks, [1, 2, 3]);
         scope.span.end();
         let spans = world.spans();
         let (root, client, server) =
@@ -247,7 +247,7 @@ async fn draining_finishes_what_is_in_flight() {
     }
     assert!(!call.is_finished(), "the call goes on");
     world.release();
-    assert_eq!(call.await.unwrap().unwrap().items, [1, 2, 3]);
+    assert_eq!(call.await.unwrap().unwrap().picks, [1, 2, 3]);
     world.ended().await.unwrap();
 }
 

@@ -81,7 +81,7 @@ impl BanditService for Served {
             HOLD => handler.released.acquire().await.unwrap().forget(),
             _ => {}
         }
-        Ok(Response::new(SampleResponse { items: vec![1, 2, 3], ..Default::default() }))
+        Ok(Response::new(SampleResponse { picks: vec![1, 2, 3], ..Default::default() }))
     }
 }
 
