@@ -193,7 +193,7 @@ impl Embedder {
         let mut good = Vec::with_capacity(found.len());
         let mut dead = Vec::new();
         // An empty record is one that was erased.
-        for (offset, record) in found.into_iter().filter(|(_, record)| !record.value.is_empty()) {
+        for (offset, record) in found.into_iter().filter(|(_, r)| !(r.key.is_empty() && r.value.is_empty())) {
             match read(&record.value) {
                 Ok(read) => {
                     good.push(Placed { offset, traceparent: record.traceparent, record: read })
