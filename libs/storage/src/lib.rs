@@ -141,7 +141,7 @@ pub trait EventLog: Send + Sync {
 
     async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError>;
 
-    /// Empties key and value of every record of `key` before `before`; offsets stay. Consumers pass over an empty record.
+    /// Empties every record of `key` before `before`, its trace context included; offsets stay. Consumers pass over an empty record.
     /// Returns how many were emptied.
     async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError>;
 

@@ -29,6 +29,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
+fn is_erased(record: &Record) -> bool {
+    record.key.is_empty() && record.value.is_empty() && record.traceparent.is_empty()
+}
+
 /// Whole days that outcomes are kept beyond the window in which they count: the window's ends lie within days.
 const OUTCOME_MARGIN_DAYS: i64 = 2;
 
@@ -192,8 +196,8 @@ impl Embedder {
         let day = (self.clock)().div_euclid(DAY_MS);
         let mut good = Vec::with_capacity(found.len());
         let mut dead = Vec::new();
-        // An empty record is one that was erased.
-        for (offset, record) in found.into_iter().filter(|(_, r)| !(r.key.is_empty() && r.value.is_empty())) {
+        // A record of which nothing is left was erased.
+        for (offset, record) in found.into_iter().filter(|(_, r)| !is_erased(r)) {
             match read(&record.value) {
                 Ok(read) => {
                     good.push(Placed { offset, traceparent: record.traceparent, record: read })
