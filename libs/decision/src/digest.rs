@@ -1,6 +1,7 @@
-//! What a stage made of its inputs, in 64 bits.
+//! What a stage made of its inputs, in 64 bits. Digests are compared on the same kind of CPU only, so columns are hashed
+//! as they lie in memory.
 
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Stages of a decision, in order. A record holds one digest for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,39 +38,25 @@ impl Stage {
     }
 }
 
-/// Accumulates the digest of one stage.
+/// Accumulates the digest of one stage: each column is hashed with the digest so far as its seed.
 #[derive(Default)]
-pub struct Digest(Xxh3Default);
+pub struct Digest(u64);
 
 impl Digest {
-    pub fn u32s(mut self, values: &[u32]) -> Self {
-        self.update(values, |v| v.to_le_bytes());
-        self
+    pub fn u32s(self, values: &[u32]) -> Self {
+        self.bytes(bytemuck::cast_slice(values))
     }
 
-    pub fn f32s(mut self, values: &[f32]) -> Self {
-        self.update(values, |v| v.to_bits().to_le_bytes());
-        self
+    pub fn f32s(self, values: &[f32]) -> Self {
+        self.bytes(bytemuck::cast_slice(values))
     }
 
-    pub fn bytes(mut self, values: &[u8]) -> Self {
-        self.0.update(values);
-        self
+    pub fn bytes(self, values: &[u8]) -> Self {
+        Self(xxh3_64_with_seed(values, self.0))
     }
 
     /// Never 0: that stands for a stage that did not run.
     pub fn finish(self) -> u64 {
-        self.0.digest().max(1)
-    }
-
-    fn update<T: Copy>(&mut self, values: &[T], bytes: impl Fn(T) -> [u8; 4]) {
-        self.0.update(&(values.len() as u64).to_le_bytes());
-        let mut block = [0u8; 256];
-        for chunk in values.chunks(64) {
-            for (out, &value) in block.chunks_exact_mut(4).zip(chunk) {
-                out.copy_from_slice(&bytes(value));
-            }
-            self.0.update(&block[..chunk.len() * 4]);
-        }
+        self.0.max(1)
     }
 }

@@ -1,10 +1,8 @@
 //! Thompson draws: one sample of an item's posterior, a pure function of (seed, item, posterior).
 
-use attune_domain::ItemIx;
-use rand::rand_core::{Infallible, TryRng};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use rand_distr::{Beta, Distribution as _, StandardNormal};
+use rand_distr::{Beta, Distribution as _};
 
 /// How a Beta posterior is sampled. The choice belongs to the path and is part of replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,20 +15,20 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    /// A draw in (0, 1). `alpha` and `beta` must be positive; anything else gives the mean of a flat prior.
-    pub fn draw(self, seed: u64, item: ItemIx, alpha: f32, beta: f32) -> f32 {
-        let stream = mix(seed ^ u64::from(item.0).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    /// One draw in (0, 1) for each item. `alpha` and `beta` must be positive; anything else gives 0.5 or some other
+    /// number of the interval. The columns are equally long.
+    pub fn draw_all(self, seed: u64, items: &[u32], alpha: &[f32], beta: &[f32], out: &mut [f32]) {
         match self {
-            Self::Exact => match Beta::new(f64::from(alpha), f64::from(beta)) {
-                Ok(posterior) => posterior.sample(&mut ChaCha12Rng::seed_from_u64(stream)) as f32,
-                Err(_) => 0.5,
-            },
-            Self::Fast => {
-                let mut rng = SplitMix(stream);
-                let x = wilson_hilferty(alpha, StandardNormal.sample(&mut rng));
-                let y = wilson_hilferty(beta, StandardNormal.sample(&mut rng));
-                x / (x + y)
+            Self::Exact => {
+                for (((out, &item), &alpha), &beta) in out.iter_mut().zip(items).zip(alpha).zip(beta) {
+                    let stream = mix(seed ^ u64::from(item).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                    *out = match Beta::new(f64::from(alpha), f64::from(beta)) {
+                        Ok(posterior) => posterior.sample(&mut ChaCha12Rng::seed_from_u64(stream)) as f32,
+                        Err(_) => 0.5,
+                    };
+                }
             }
+            Self::Fast => attune_inference::beta_draws(seed, items, alpha, beta, out),
         }
     }
 }
@@ -40,49 +38,26 @@ pub(crate) fn uniform(seed: u64, purpose: u64) -> f64 {
     (mix(seed ^ mix(purpose ^ 0x5851_F42D_4C95_7F2D)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-fn wilson_hilferty(k: f32, z: f32) -> f32 {
-    let ninth = 1.0 / (9.0 * k.max(1e-3));
-    let root = 1.0 - ninth + z * ninth.sqrt();
-    (k * root * root * root).max(1e-6)
-}
-
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-fn mix(mut z: u64) -> u64 {
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-struct SplitMix(u64);
-
-impl TryRng for SplitMix {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        self.try_next_u64().map(|v| (v >> 32) as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        Ok(mix(self.0))
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        for chunk in out.chunks_mut(8) {
-            let word = self.try_next_u64()?.to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn draw(sampler: Sampler, seed: u64, item: u32, alpha: f32, beta: f32) -> f32 {
+        let mut out = [0.0];
+        sampler.draw_all(seed, &[item], &[alpha], &[beta], &mut out);
+        out[0]
+    }
+
     fn quantile(sampler: Sampler, alpha: f32, beta: f32, q: f64) -> f32 {
         let mut draws: Vec<f32> =
-            (0..40_000).map(|i| sampler.draw(mix(i), ItemIx(i as u32 % 977), alpha, beta)).collect();
+            (0..40_000).map(|i| draw(sampler, mix(i), i as u32 % 977, alpha, beta)).collect();
         draws.sort_by(f32::total_cmp);
         draws[(q * draws.len() as f64) as usize]
     }
@@ -102,11 +77,10 @@ mod tests {
     #[test]
     fn a_draw_is_a_function_of_seed_and_item() {
         for sampler in [Sampler::Exact, Sampler::Fast] {
-            let draw = |seed, item| sampler.draw(seed, ItemIx(item), 3.0, 40.0);
+            let draw = |seed, item| draw(sampler, seed, item, 3.0, 40.0);
             assert_eq!(draw(7, 1), draw(7, 1));
             assert_ne!(draw(7, 1), draw(7, 2));
             assert_ne!(draw(7, 1), draw(8, 1));
-            assert!((0.0..=1.0).contains(&sampler.draw(1, ItemIx(1), f32::NAN, 1.0)) || sampler == Sampler::Fast);
         }
     }
 }

@@ -70,14 +70,27 @@ pub struct ItemFacts<'a> {
 /// Buffers reused between requests.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    base_rates: Vec<f32>,
+    counts: Vec<[f32; 2]>,
+    alpha: Vec<f32>,
+    beta: Vec<f32>,
+    /// Score over base rate: what the model adds to an item's posterior for this visitor.
+    lift: Vec<f32>,
     means: Vec<f32>,
     draws: Vec<f32>,
-    order: Vec<u32>,
-    keys: Vec<(u64, u32)>,
-    factors: Vec<f32>,
+    keys: Vec<u64>,
+    pool: Vec<u64>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
-    category_counts: Vec<(u16, u32)>,
+    categories: Vec<CategoryCount>,
+}
+
+/// How often a category has come so far, and the discount on its next item.
+#[derive(Debug)]
+struct CategoryCount {
+    category: u16,
+    count: u32,
+    factor: f32,
 }
 
 /// A slate: indices into the candidates, best first.
@@ -115,40 +128,44 @@ pub fn choose(
     scratch: &mut Scratch,
 ) -> Chosen {
     let n = items.len().min(scores.len());
+    let (items, scores) = (&items[..n], &scores[..n]);
     let limit = limit.min(n);
     let s = scratch;
-    s.means.clear();
-    s.draws.clear();
     let explores = policy.exploration_max > 0.0;
-    for (&item, &score) in items.iter().zip(scores) {
-        let item = ItemIx(item);
-        let base = facts.base_rates.get(item.index()).copied().unwrap_or(0.05);
-        let (alpha, beta) = posteriors.beta(item, base, policy.prior_rewards);
-        let per_base = score / base.clamp(0.005, 0.995);
-        let mean = alpha / (alpha + beta) * per_base;
-        s.means.push(mean);
-        s.draws.push(if explores { sampler.draw(seed, item, alpha, beta) * per_base } else { mean });
+    s.base_rates.clear();
+    s.base_rates.extend(items.iter().map(|&item| facts.base_rates.get(item as usize).copied().unwrap_or(0.05)));
+    s.counts.clear();
+    s.counts.extend(items.iter().map(|&item| posteriors.counts(ItemIx(item))));
+    for column in [&mut s.alpha, &mut s.beta, &mut s.lift, &mut s.means, &mut s.draws] {
+        column.resize(n, 0.0);
+    }
+    attune_inference::posterior_columns(
+        policy.prior_rewards,
+        &s.base_rates,
+        &s.counts,
+        scores,
+        &mut s.alpha,
+        &mut s.beta,
+        &mut s.lift,
+        &mut s.means,
+    );
+    if explores {
+        sampler.draw_all(seed, items, &s.alpha, &s.beta, &mut s.draws);
+        s.draws.iter_mut().zip(&s.lift).for_each(|(draw, lift)| *draw *= lift);
+    } else {
+        s.draws.copy_from_slice(&s.means);
     }
     let sample_digest = Digest::default().f32s(&s.draws).finish();
 
-    discount_categories(policy, limit, items, facts.categories, s);
-    for ((mean, draw), factor) in s.means.iter_mut().zip(&mut s.draws).zip(&s.factors) {
-        *mean *= factor;
-        *draw *= factor;
-    }
-
     // The pool: the best by mean (what exploitation would show), and the best by draw.
-    let pool_len = (3 * limit).min(n);
-    top(&mut s.order, &mut s.keys, limit, items, &s.means);
-    s.is_top.clear();
-    s.is_top.resize(n, false);
-    s.order[..limit].iter().for_each(|&i| s.is_top[i as usize] = true);
-    let mut pool: Vec<u32> = s.order[..limit].to_vec();
+    mark_top(policy, limit, items, facts.categories, s);
+    s.pool.clear();
+    s.pool.extend(s.keys.iter().map(|&key_by_mean| index(key_by_mean)).map(|i| key(i, s.draws[i])));
     if explores {
-        top(&mut s.order, &mut s.keys, pool_len, items, &s.draws);
-        pool.extend(s.order[..pool_len].iter().filter(|&&i| !s.is_top[i as usize]));
-        pool.sort_unstable_by_key(|&i| rank(items[i as usize], s.draws[i as usize]));
+        best(&mut s.keys, (3 * limit).min(n), &s.draws);
+        s.pool.extend(s.keys.iter().filter(|&&key| !s.is_top[index(key)]));
     }
+    s.pool.sort_unstable();
 
     // The same uniform number for both bounds: the share is within them on average for any `limit`.
     let u = uniform(seed, PURPOSE_EXPLORATION);
@@ -157,8 +174,16 @@ pub fn choose(
 
     s.taken.clear();
     s.taken.resize(n, false);
-    let mut chosen = Chosen { sample_digest, ..Chosen::default() };
+    let mut chosen = Chosen {
+        picks: Vec::with_capacity(limit),
+        means: Vec::with_capacity(limit),
+        slots: Vec::with_capacity(limit),
+        sample_digest,
+        slate_digest: 0,
+    };
     let mut exploring = 0;
+    // Everything before it in the pool is taken.
+    let mut first = 0;
     for slot in 0..limit {
         let is_uniform = uniform(seed, PURPOSE_UNIFORM | slot as u64) < f64::from(policy.uniform);
         let left = limit - slot;
@@ -168,12 +193,14 @@ pub fn choose(
             // As many of the last slots as the lower bound still lacks must explore.
             let must_explore = at_least.saturating_sub(exploring) >= left;
             let may_explore = exploring < at_most;
-            let fits = |&&i: &&u32| {
-                let i = i as usize;
+            let fits = |&i: &usize| {
                 !s.taken[i] && if s.is_top[i] { !must_explore } else { may_explore || must_explore }
             };
-            match pool.iter().find(fits).or_else(|| pool.iter().find(|&&i| !s.taken[i as usize])) {
-                Some(&i) => i as usize,
+            let taken_before = s.pool[first..].iter().take_while(|&&key| s.taken[index(key)]).count();
+            first += taken_before;
+            let mut pool = s.pool[first..].iter().map(|&key| index(key));
+            match pool.clone().find(fits).or_else(|| pool.find(|&i| !s.taken[i])) {
+                Some(i) => i,
                 None => uniform_pick(seed, slot, n, &s.taken),
             }
         };
@@ -192,53 +219,68 @@ pub fn choose(
     chosen
 }
 
-/// Puts the indices of the `k` best by `values` in `order`, best first; ties by item number.
-fn top(order: &mut Vec<u32>, keys: &mut Vec<(u64, u32)>, k: usize, items: &[u32], values: &[f32]) {
-    keys.clear();
-    keys.extend(items.iter().zip(values).zip(0..).map(|((&item, &value), i)| (rank(item, value), i)));
-    if k < keys.len() && k > 0 {
-        keys.select_nth_unstable_by_key(k - 1, |&(rank, _)| rank);
-    }
-    keys[..k].sort_unstable_by_key(|&(rank, _)| rank);
-    order.clear();
-    order.extend(keys[..k].iter().map(|&(_, i)| i));
-}
-
-/// One number to sort by: the higher value first in the total order of floats, then the lower item.
-fn rank(item: u32, value: f32) -> u64 {
+/// One number to sort by: the higher value first in the total order of floats, then the earlier candidate.
+fn key(i: usize, value: f32) -> u64 {
     let bits = value.to_bits();
     let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-    u64::from(!ascending) << 32 | u64::from(item)
+    u64::from(!ascending) << 32 | i as u64
 }
 
-/// Fills `factors`: 1, or less for an item with more than its category's share of better items before it.
-fn discount_categories(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s: &mut Scratch) {
-    let n = s.means.len();
-    s.factors.clear();
-    s.factors.resize(n, 1.0);
+fn index(key: u64) -> usize {
+    key as u32 as usize
+}
+
+/// Leaves the keys of the `k` best values, in no order.
+fn best(keys: &mut Vec<u64>, k: usize, values: &[f32]) {
+    keys.clear();
+    keys.extend(values.iter().enumerate().map(|(i, &value)| key(i, value)));
+    if k < keys.len() && k > 0 {
+        keys.select_nth_unstable(k - 1);
+    }
+    keys.truncate(k);
+}
+
+/// Discounts what has more than its category's share of better items before it, then marks the `limit` best by mean
+/// and leaves their keys.
+fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s: &mut Scratch) {
+    let n = items.len();
+    s.is_top.clear();
+    s.is_top.resize(n, false);
+    if limit == 0 {
+        s.keys.clear();
+        return;
+    }
     let depth = (3 * limit).min(n);
-    top(&mut s.order, &mut s.keys, depth, items, &s.means);
-    s.category_counts.clear();
+    best(&mut s.keys, depth, &s.means);
+    s.keys.sort_unstable();
+    // Nothing outside the depth is discounted, so nothing there can be better than this.
+    let bound = s.keys[depth - 1];
+    s.categories.clear();
     let free = (policy.category_share * limit as f32).ceil().max(1.0) as u32;
-    for &i in &s.order[..depth] {
-        let category = categories.get(items[i as usize] as usize).copied().unwrap_or(u16::MAX);
+    for place in &mut s.keys {
+        let i = index(*place);
+        let category = categories.get(items[i] as usize).copied().unwrap_or(u16::MAX);
         if category == u16::MAX {
             continue;
         }
-        let count = match s.category_counts.iter_mut().find(|(c, _)| *c == category) {
-            Some((_, count)) => {
-                *count += 1;
-                *count
-            }
-            None => {
-                s.category_counts.push((category, 1));
-                1
-            }
+        let Some(known) = s.categories.iter_mut().find(|known| known.category == category) else {
+            s.categories.push(CategoryCount { category, count: 1, factor: 1.0 });
+            continue;
         };
-        if count > free {
-            s.factors[i as usize] = policy.category_decay.powi((count - free).min(64) as i32);
+        known.count += 1;
+        if known.count > free {
+            known.factor *= policy.category_decay;
+            s.means[i] *= known.factor;
+            s.draws[i] *= known.factor;
+            *place = key(i, s.means[i]);
         }
     }
+    s.keys.select_nth_unstable(limit - 1);
+    if depth < n && s.keys[limit - 1] > bound {
+        best(&mut s.keys, limit, &s.means);
+    }
+    s.keys.truncate(limit);
+    s.keys.iter().for_each(|&key| s.is_top[index(key)] = true);
 }
 
 /// An index not yet taken, uniformly.
@@ -252,6 +294,7 @@ fn uniform_pick(seed: u64, slot: usize, n: usize, taken: &[bool]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draw::mix;
     use attune_domain::{PosteriorCounts, PosteriorSnapshot};
     use proptest::prelude::*;
 
@@ -326,10 +369,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranks_order_as_values_and_items_do(a: u32, b: u32, i: u32, j: u32) {
+        fn keys_order_as_values_and_places_do(a: u32, b: u32, i in 0usize..1 << 31, j in 0usize..1 << 31) {
             let (x, y) = (f32::from_bits(a), f32::from_bits(b));
-            prop_assert_eq!(rank(i, x).cmp(&rank(j, y)), y.total_cmp(&x).then(i.cmp(&j)));
-            prop_assert_eq!(rank(i, x).cmp(&rank(j, x)), i.cmp(&j));
+            prop_assert_eq!(key(i, x).cmp(&key(j, y)), y.total_cmp(&x).then(i.cmp(&j)));
+            prop_assert_eq!(key(i, x).cmp(&key(j, x)), i.cmp(&j));
+            prop_assert_eq!(index(key(i, x)), i);
+        }
+
+        /// The short way to the best after discounts gives what sorting everything gives.
+        #[test]
+        fn the_top_is_the_top_of_all(n in 1usize..150, limit in 1usize..40, seed: u64, decay in 0.1f32..1.0) {
+            let mut case = case(n);
+            case.categories = (0..n).map(|i| (mix(seed ^ i as u64) % 3) as u16).collect();
+            let policy = Policy { category_decay: decay, ..Policy::DEFAULT };
+            let mut s = Scratch {
+                means: (0..n).map(|i| uniform(seed, i as u64) as f32).collect(),
+                draws: vec![1.0; n],
+                ..Scratch::default()
+            };
+            let limit = limit.min(n);
+            mark_top(&policy, limit, &case.items, &case.categories, &mut s);
+            let mut all: Vec<u64> = s.means.iter().enumerate().map(|(i, &mean)| key(i, mean)).collect();
+            all.sort_unstable();
+            let want: std::collections::BTreeSet<usize> = all[..limit].iter().map(|&key| index(key)).collect();
+            let got: std::collections::BTreeSet<usize> = (0..n).filter(|&i| s.is_top[i]).collect();
+            prop_assert_eq!(got, want);
         }
 
         #[test]

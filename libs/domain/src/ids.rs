@@ -114,6 +114,30 @@ impl fmt::Debug for Uid {
     }
 }
 
+/// Hashes keys that are evenly spread already ([`Uid`], [`RequestId`], content hashes) by taking their last 8 bytes.
+/// Nobody outside can choose those, so tables need no keyed hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SpreadHasher(u64);
+
+/// For tables by such keys.
+pub type BySpread = std::hash::BuildHasherDefault<SpreadHasher>;
+
+impl std::hash::Hasher for SpreadHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut last = [0; 8];
+        let n = bytes.len().min(8);
+        last[..n].copy_from_slice(&bytes[bytes.len() - n..]);
+        self.0 ^= u64::from_le_bytes(last);
+    }
+
+    /// The length of a key of fixed size says nothing.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Names an answer, its trace and its decision record: 48 bits of Unix milliseconds, then 80 random bits
 /// (the low 56 are the sampling randomness of W3C trace context level 2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -19,7 +19,11 @@ impl Isa {
     pub fn available() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            if is_x86_feature_detected!("avx512f") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
                 return &[Self::Avx512, Self::Avx2, Self::Portable];
             }
             return &[Self::Avx2, Self::Portable];

@@ -8,6 +8,7 @@ use crate::bundle::Bundle;
 use crate::content::{ContentRow, ContentSection};
 use crate::sections::{Malformed, Stored, Tensors};
 use attune_domain::{Item, ItemIx};
+use attune_inference::CompactRows;
 use std::sync::Arc;
 
 /// What training counted about an item.
@@ -41,6 +42,7 @@ pub struct ItemTable {
     dim: usize,
     trained: usize,
     vectors: Vec<f32>,
+    compact: CompactRows,
     inputs: Vec<f32>,
     base_rates: Vec<f32>,
     stats: Vec<ItemStats>,
@@ -73,6 +75,7 @@ impl ItemTable {
             dim,
             trained: own.base_logits.len(),
             vectors: Vec::with_capacity(items.len() * dim),
+            compact: CompactRows::new(dim, FIXED_COORDINATES),
             inputs: Vec::with_capacity(items.len() * (dim - FIXED_COORDINATES)),
             base_rates: Vec::with_capacity(items.len()),
             stats: Vec::with_capacity(items.len()),
@@ -98,6 +101,7 @@ impl ItemTable {
                 self.base_rates.push(attune_inference::sigmoid(base_logit));
                 self.stats.push(stats);
             }
+            self.compact.push(&self.vectors[ix * self.dim..]);
             self.content.push(Arc::new(content.read(item)));
         }
     }
@@ -122,6 +126,11 @@ impl ItemTable {
     /// All vectors, row-major.
     pub fn vectors(&self) -> &[f32] {
         &self.vectors
+    }
+
+    /// The vectors as the edge scores them, a byte a coordinate.
+    pub fn compact(&self) -> &CompactRows {
+        &self.compact
     }
 
     /// The model's mean predicted click probability of the item over training visitors: the prior mean of its

@@ -28,6 +28,35 @@ pub struct Serving {
     pub available: Arc<[bool]>,
     /// Primary category by item number; `u16::MAX` for none.
     pub categories: Arc<[u16]>,
+    /// Item ids as JSON strings, by item number.
+    pub id_texts: Arc<IdTexts>,
+}
+
+/// Every item's id as a JSON string, in one piece of memory, so that writing a list of items follows no pointers.
+#[derive(Debug, Default)]
+pub struct IdTexts {
+    text: Vec<u8>,
+    /// Where each item's text ends.
+    ends: Vec<u32>,
+}
+
+impl IdTexts {
+    fn of(catalogue: &Catalogue) -> Self {
+        let mut all = Self::default();
+        for item in catalogue.items() {
+            // Writing a string to a vector cannot fail.
+            let _written = serde_json::to_writer(&mut all.text, item.id.as_str()).is_ok();
+            all.ends.push(all.text.len() as u32);
+        }
+        all
+    }
+
+    /// With its quotes; `None` for a number the catalogue does not have.
+    pub fn get(&self, item: ItemIx) -> Option<&[u8]> {
+        let end = *self.ends.get(item.index())?;
+        let start = item.index().checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text.get(start as usize..end as usize)
+    }
 }
 
 /// The bundle was trained on another catalogue than the one in the log.
@@ -67,6 +96,7 @@ impl Serving {
         Self {
             available: catalogue.items().iter().map(|item| item.available).collect(),
             categories: (0..items.len() as u32).map(|ix| items.category(ItemIx(ix))).collect(),
+            id_texts: Arc::new(IdTexts::of(&catalogue)),
             bundle,
             items,
             catalogue: Arc::new(catalogue),

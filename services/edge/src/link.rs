@@ -127,7 +127,7 @@ fn take_in(parts: &Parts, message: origin::WatchResponse) {
     }
     if let Some(snapshot) = message.posteriors.as_ref().and_then(|p| convert::posterior_snapshot(p).ok()) {
         let object = Object::new(Posteriors::encode(&snapshot));
-        let posteriors = Posteriors::new(&snapshot, object.hash);
+        let posteriors = Posteriors::new(&snapshot, *object.hash());
         parts.posteriors.store(Arc::new(HeldPosteriors { posteriors, object }));
     }
     let serving = parts.serving.load();

@@ -2,7 +2,7 @@
 
 use crate::Parts;
 use crate::object::Object;
-use crate::request::Personalize;
+use crate::request::{Personalize, format_time};
 use crate::score::{HitInputs, decide};
 use crate::sets::{CandidateSet, Freshness};
 use crate::users::UserEntry;
@@ -32,7 +32,7 @@ pub(crate) struct Page {
     pub(crate) level: Level,
     pub(crate) reason: Option<LevelReason>,
     pub(crate) variant: Variant,
-    pub(crate) watermark: Option<UnixMillis>,
+    pub(crate) watermark: Option<Arc<str>>,
     pub(crate) version: u64,
     pub(crate) explanations: Vec<String>,
 }
@@ -211,9 +211,8 @@ fn hit(
     record.state = hash_bytes(&entry.state_object);
     record.own = hash_bytes(&entry.own_object);
     record.candidates = hash_bytes(&set.object);
-    let objects =
-        [held.object.clone(), entry.state_object.clone(), entry.own_object.clone(), set.object.clone()];
-    parts.recorder.record(request.request_id, record, objects);
+    let objects = [&held.object, &entry.state_object, &entry.own_object, &set.object];
+    parts.recorder.record(request.request_id, &record, &objects);
     Page {
         serving,
         decided,
@@ -222,14 +221,14 @@ fn hit(
         level,
         reason,
         variant: Variant::Treatment,
-        watermark: entry.state.watermark,
+        watermark: entry.watermark.clone(),
         version: entry.state.version.next_offset,
         explanations: Vec::new(),
     }
 }
 
 fn hash_bytes(object: &Object) -> Bytes {
-    Bytes::copy_from_slice(&object.hash)
+    Bytes::copy_from_slice(object.hash())
 }
 
 /// What the holdout gets: everybody's favourites, whoever asks.
@@ -261,8 +260,7 @@ fn baseline_list(
         if reason == LevelReason::BaselineHoldout { Variant::Holdout } else { Variant::Treatment };
     let mut record = new_record(&serving, request, variant, Path::Favourites, &decided, level, Some(reason));
     record.state = hash_bytes(&entry.state_object);
-    let objects = [entry.state_object.clone(), Object::default(), Object::default(), Object::default()];
-    parts.recorder.record(request.request_id, record, objects);
+    parts.recorder.record(request.request_id, &record, &[&entry.state_object]);
     Page {
         serving,
         decided,
@@ -271,7 +269,7 @@ fn baseline_list(
         level,
         reason: Some(reason),
         variant,
-        watermark: entry.state.watermark,
+        watermark: entry.watermark.clone(),
         version: entry.state.version.next_offset,
         explanations: Vec::new(),
     }
@@ -362,7 +360,7 @@ async fn ask_origin(
         level: u8::try_from(answer.level).ok().and_then(Level::from_code).unwrap_or(Level::Static),
         reason: LevelReason::parse(&answer.level_reason),
         variant: if holdout { Variant::Holdout } else { Variant::Treatment },
-        watermark: answer.watermark,
+        watermark: answer.watermark.and_then(format_time).map(Arc::from),
         version: version.map_or(0, |v| v.next_offset),
         explanations: answer.explanations,
     })

@@ -4,7 +4,7 @@ use crate::config::RecordsConfig;
 use crate::object::Object;
 use crate::telemetry::EdgeMetrics;
 use attune_decision::{DecisionRecord, encode_record};
-use attune_domain::RequestId;
+use attune_domain::{BySpread, RequestId};
 use attune_proto::origin::v1 as origin;
 use attune_proto::origin::v1::origin_service_client::OriginServiceClient;
 use attune_rpc::{Channel, Scope};
@@ -16,20 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-const SENT_OBJECTS: u64 = 500_000;
 const SEND_DEADLINE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
-
 struct Waiting {
-    record: DecisionRecord,
-    objects: [Object; 4],
+    id: RequestId,
+    record: Bytes,
+    /// What the record names and the origin may not have yet.
+    objects: Vec<Object>,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
     /// Waiting or on their way.
-    ids: HashSet<RequestId>,
+    ids: HashSet<RequestId, BySpread>,
 }
 
 pub(crate) struct Recorder {
@@ -37,7 +37,6 @@ pub(crate) struct Recorder {
     full: Notify,
     /// One sender at a time, so that records arrive with or after the objects they name.
     client: AsyncMutex<OriginServiceClient<Channel>>,
-    sent: moka::sync::Cache<[u8; 16], ()>,
     config: RecordsConfig,
     metrics: EdgeMetrics,
 }
@@ -48,21 +47,23 @@ impl Recorder {
             queue: Mutex::default(),
             full: Notify::new(),
             client: AsyncMutex::new(client),
-            sent: moka::sync::Cache::new(SENT_OBJECTS),
             config,
             metrics,
         })
     }
 
     /// Queues a record with the objects it names; a full queue drops it and counts it.
-    pub(crate) fn record(&self, id: RequestId, record: DecisionRecord, objects: [Object; 4]) {
+    pub(crate) fn record(&self, id: RequestId, record: &DecisionRecord, objects: &[&Object]) {
+        let record = Bytes::from(encode_record(record));
+        let objects = objects.iter().filter(|object| !object.is_sent()).map(|&object| object.clone()).collect();
         let mut queue = self.queue.lock();
         if queue.waiting.len() >= self.config.queue {
+            drop(queue);
             self.metrics.record_dropped();
             return;
         }
         queue.ids.insert(id);
-        queue.waiting.push(Waiting { record, objects });
+        queue.waiting.push(Waiting { id, record, objects });
         if queue.waiting.len() == self.config.batch {
             self.full.notify_one();
         }
@@ -105,39 +106,40 @@ impl Recorder {
         let mut client = self.client.lock().await;
         let batch: Vec<Waiting> = {
             let mut queue = self.queue.lock();
-            let count = queue.waiting.len().min(self.config.batch);
-            queue.waiting.drain(..count).collect()
+            if queue.waiting.len() <= self.config.batch {
+                let next = Vec::with_capacity(queue.waiting.len());
+                std::mem::replace(&mut queue.waiting, next)
+            } else {
+                queue.waiting.drain(..self.config.batch).collect()
+            }
         };
         if batch.is_empty() {
             return true;
         }
-        let mut objects = Vec::new();
-        let mut named = HashSet::new();
-        for object in batch.iter().flat_map(|w| &w.objects) {
-            if object.hash != [0; 16] && !self.sent.contains_key(&object.hash) && named.insert(object.hash) {
-                let hash = Bytes::copy_from_slice(&object.hash);
-                objects.push(origin::Object { hash, content: object.content.clone() });
-            }
-        }
-        let records = batch.iter().map(|w| Bytes::from(encode_record(&w.record))).collect();
+        let mut named: HashSet<[u8; 16], BySpread> = HashSet::default();
+        let unsent = || batch.iter().flat_map(|waiting| &waiting.objects).filter(|object| !object.is_sent());
+        let objects = unsent()
+            .filter(|object| named.insert(*object.hash()))
+            .map(|object| origin::Object {
+                hash: Bytes::copy_from_slice(object.hash()),
+                content: object.content().clone(),
+            })
+            .collect();
+        let records = batch.iter().map(|waiting| waiting.record.clone()).collect();
         let message = origin::AppendDecisionsRequest { records, objects };
         let arrived =
             client.append_decisions(attune_rpc::request(message, &Scope::detached(), SEND_DEADLINE)).await.is_ok();
         let mut queue = self.queue.lock();
         if arrived {
             for waiting in &batch {
-                if let Some(id) = RequestId::from_slice(&waiting.record.request_id) {
-                    queue.ids.remove(&id);
-                }
+                queue.ids.remove(&waiting.id);
             }
             drop(queue);
-            named.into_iter().for_each(|hash| self.sent.insert(hash, ()));
+            unsent().for_each(Object::set_sent);
         } else {
             let room = self.config.queue.saturating_sub(queue.waiting.len());
             for lost in batch.iter().skip(room) {
-                if let Some(id) = RequestId::from_slice(&lost.record.request_id) {
-                    queue.ids.remove(&id);
-                }
+                queue.ids.remove(&lost.id);
                 self.metrics.record_dropped();
             }
             let newer = std::mem::take(&mut queue.waiting);

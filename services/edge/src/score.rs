@@ -30,6 +30,7 @@ pub struct HitInputs<'a> {
 #[derive(Default)]
 struct Buffers {
     user: Vec<f32>,
+    query: attune_inference::Query,
     items: Vec<u32>,
     offsets: Vec<f32>,
     reasons: Vec<Reason>,
@@ -58,11 +59,10 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
     gather(inputs, b);
     b.scores.clear();
     b.scores.resize(b.items.len(), 0.0);
-    attune_inference::gather_dot(serving.items.vectors(), serving.items.dim(), &b.user, &b.items, &mut b.scores);
-    let slope = serving.bundle.edge().slope;
-    for (score, offset) in b.scores.iter_mut().zip(&b.offsets) {
-        *score = 1.0 / (1.0 + (-(offset + slope * *score)).exp());
-    }
+    let rows = serving.items.compact();
+    rows.query(&b.user, &mut b.query);
+    rows.gather_dot(&b.query, &b.items, &mut b.scores);
+    attune_inference::sigmoid_lines(&b.offsets, serving.bundle.edge().slope, &mut b.scores);
 
     let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
     let chosen = choose(
@@ -82,9 +82,6 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
 /// Own list first, then the cohort's set; no item twice, none that was seen or withdrawn.
 fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
     let serving = inputs.serving;
-    b.items.clear();
-    b.offsets.clear();
-    b.reasons.clear();
     if b.taken_in.len() < serving.items.len() || b.round == u32::MAX {
         b.taken_in.clear();
         b.taken_in.resize(serving.items.len(), 0);
@@ -97,18 +94,26 @@ fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
             *taken = b.round;
         }
     }
+    let room = inputs.own.len() + inputs.candidates.len();
+    b.items.resize(room, 0);
+    b.offsets.resize(room, 0.0);
+    b.reasons.resize(room, Reason::Favourite);
+    let mut count = 0;
     for list in [inputs.own, inputs.candidates] {
         for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
             let Some(taken) = b.taken_in.get_mut(item as usize) else { continue };
-            if *taken == b.round || !serving.is_available(ItemIx(item)) {
-                continue;
-            }
+            // Written always and kept or not by the count: whether an item is kept cannot be guessed.
+            let kept = *taken != b.round && serving.is_available(ItemIx(item));
             *taken = b.round;
-            b.items.push(item);
-            b.offsets.push(offset);
-            b.reasons.push(reason);
+            b.items[count] = item;
+            b.offsets[count] = offset;
+            b.reasons[count] = reason;
+            count += usize::from(kept);
         }
     }
+    b.items.truncate(count);
+    b.offsets.truncate(count);
+    b.reasons.truncate(count);
 }
 
 fn answer(b: &Buffers, chosen: Chosen) -> Decided {

@@ -99,6 +99,6 @@ impl Sets {
 
     /// Bytes of the sets held, for the cache's own metric.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.iter().map(|(_, set)| set.object.content.len() as u64 * 2).sum()
+        self.entries.iter().map(|(_, set)| set.object.content().len() as u64 * 2).sum()
     }
 }

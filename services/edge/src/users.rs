@@ -4,8 +4,9 @@
 //! are durable, and stay applied when an older view arrives.
 
 use crate::object::Object;
+use crate::request::format_time;
 use attune_decision::ScoredItems;
-use attune_domain::{LoggedEvent, StateVersion, Uid, UnixMillis, UserState};
+use attune_domain::{BySpread, LoggedEvent, StateVersion, Uid, UnixMillis, UserState};
 use attune_proto::{convert, state::v1 as wire};
 use attune_serving::Serving;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub(crate) struct UserEntry {
     pub(crate) cluster: u16,
     pub(crate) own: Arc<ScoredItems>,
     pub(crate) own_object: Object,
+    /// The state's watermark as answers have it.
+    pub(crate) watermark: Option<Arc<str>>,
     /// Newest version heard of, and since when the state is behind it.
     known: StateVersion,
     behind_since: Option<UnixMillis>,
@@ -41,6 +44,7 @@ impl UserEntry {
             cluster: serving.bundle.cohorts().assign(&window_vector),
             window_vector,
             state_object: Object::new(wire::UserState::from(&state).encode_to_vec()),
+            watermark: state.watermark.and_then(format_time).map(Arc::from),
             known: state.version,
             behind_since: None,
             own,
@@ -63,7 +67,7 @@ impl UserEntry {
 
 /// Visitors by pseudonym, least recently used out.
 pub(crate) struct Users {
-    entries: moka::sync::Cache<Uid, Arc<UserEntry>>,
+    entries: moka::sync::Cache<Uid, Arc<UserEntry>, BySpread>,
     /// Offsets that the next answer of a visitor without an entry must reflect.
     awaited: moka::sync::Cache<Uid, u64>,
     locks: [Mutex<()>; LOCKS],
@@ -80,7 +84,7 @@ impl Users {
                     on_evicted(*uid);
                 }
             })
-            .build();
+            .build_with_hasher(BySpread::default());
         let awaited = moka::sync::Cache::builder()
             .max_capacity(capacity)
             .eviction_policy(lru())

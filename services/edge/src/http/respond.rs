@@ -3,7 +3,6 @@
 use crate::explanation::Explanation;
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::request::format_time;
 use attune_domain::{CacheStatus, ItemIx, RequestId};
 use attune_proto::origin::v1 as origin;
 use bytes::Bytes;
@@ -45,21 +44,20 @@ pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Bo
 
 /// The page as JSON, written piece by piece: what is written is known, only ids and explanations need escaping.
 fn document(page: &Page, id: RequestId) -> Vec<u8> {
-    let catalogue = &page.serving.catalogue;
     let mut out = Vec::with_capacity(384 + 96 * page.decided.items.len());
     out.extend_from_slice(b"{\"request_id\":\"");
     out.extend_from_slice(&id.to_hex());
     out.extend_from_slice(b"\",\"items\":[");
     let items = page.decided.items.iter().zip(&page.decided.scores).zip(&page.decided.reasons).enumerate();
     for (slot, ((&item, &score), reason)) in items {
-        let Some(item) = catalogue.get(ItemIx(item)) else { continue };
+        let Some(id) = page.serving.id_texts.get(ItemIx(item)) else { continue };
         if out.last() == Some(&b'}') {
             out.push(b',');
         }
         out.extend_from_slice(b"{\"item_id\":");
-        write_text(&mut out, item.id.as_str());
+        out.extend_from_slice(id);
         out.extend_from_slice(b",\"score\":");
-        write_value(&mut out, &score);
+        write_score(&mut out, score);
         write_name(&mut out, b",\"reason\":", Some(reason.as_str()));
         if let Some(explanation) = page.explanations.get(slot) {
             out.extend_from_slice(b",\"explanation\":");
@@ -76,7 +74,7 @@ fn document(page: &Page, id: RequestId) -> Vec<u8> {
     write_name(&mut out, b",\"variant\":", Some(page.variant.as_str()));
     out.extend_from_slice(b",\"model_version\":");
     write_text(&mut out, &page.serving.bundle.version().0);
-    write_name(&mut out, b",\"watermark\":", page.watermark.and_then(format_time).as_deref());
+    write_name(&mut out, b",\"watermark\":", page.watermark.as_deref());
     out.push(b'}');
     out
 }
@@ -102,6 +100,18 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     } else {
         write_value(out, &text);
     }
+}
+
+/// A probability to six digits.
+fn write_score(out: &mut Vec<u8>, score: f32) {
+    let mut millionths = (score.clamp(0.0, 1.0) * 1e6).round() as u32;
+    let mut text = *b"0.000000";
+    text[0] += (millionths / 1_000_000) as u8;
+    for digit in text[2..].iter_mut().rev() {
+        *digit += (millionths % 10) as u8;
+        millionths /= 10;
+    }
+    out.extend_from_slice(&text);
 }
 
 fn write_value(out: &mut Vec<u8>, value: &impl Serialize) {
@@ -197,5 +207,16 @@ mod tests {
         write_name(&mut out, b"\"a\":", None);
         write_value(&mut out, &f32::NAN);
         assert_eq!(out, b"\"a\":nullnull");
+    }
+
+    #[test]
+    fn scores_are_written_to_six_digits() {
+        let cases =
+            [(0.0, "0.000000"), (1.0, "1.000000"), (0.087_767_36, "0.087767"), (1e-9, "0.000000"), (f32::NAN, "0.000000")];
+        for (score, want) in cases {
+            let mut out = Vec::new();
+            write_score(&mut out, score);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
     }
 }
