@@ -43,6 +43,8 @@ pub struct ItemTable {
     trained: usize,
     vectors: Vec<f32>,
     compact: CompactRows,
+    /// Of the vectors without their fixed coordinates.
+    lengths: Vec<f32>,
     inputs: Vec<f32>,
     base_rates: Vec<f32>,
     stats: Vec<ItemStats>,
@@ -76,6 +78,7 @@ impl ItemTable {
             trained: own.base_logits.len(),
             vectors: Vec::with_capacity(items.len() * dim),
             compact: CompactRows::new(dim, FIXED_COORDINATES),
+            lengths: Vec::with_capacity(items.len()),
             inputs: Vec::with_capacity(items.len() * (dim - FIXED_COORDINATES)),
             base_rates: Vec::with_capacity(items.len()),
             stats: Vec::with_capacity(items.len()),
@@ -101,7 +104,9 @@ impl ItemTable {
                 self.base_rates.push(attune_inference::sigmoid(base_logit));
                 self.stats.push(stats);
             }
-            self.compact.push(&self.vectors[ix * self.dim..]);
+            let vector = &self.vectors[ix * self.dim..];
+            self.compact.push(vector);
+            self.lengths.push(attune_inference::dot(&vector[..latent], &vector[..latent]).sqrt());
             self.content.push(Arc::new(content.read(item)));
         }
     }
@@ -131,6 +136,11 @@ impl ItemTable {
     /// The vectors as the edge scores them, a byte a coordinate.
     pub fn compact(&self) -> &CompactRows {
         &self.compact
+    }
+
+    /// Length of each item's vector without its fixed coordinates, which are biases and say nothing of taste.
+    pub fn lengths(&self) -> &[f32] {
+        &self.lengths
     }
 
     /// The model's mean predicted click probability of the item over training visitors: the prior mean of its

@@ -128,7 +128,7 @@ fn search(look: &Look<'_>, vector: &[f32], k: usize) -> Result<Vec<ItemIx>, Sour
 /// Items looked at for each one given: inner product finds them, the angle orders them.
 const WIDER: usize = 4;
 
-/// Items of the same taste as `item`, without it. The inner product alone would favour what everybody likes, the angle
+/// Items of the same taste as `item`, without it, by cosine (the length of `item` itself changes no order). The inner product alone would favour what everybody likes, the angle
 /// alone what hardly anybody rated: so the best by inner product, ordered by angle.
 fn alike(look: &Look<'_>, item: ItemIx, k: usize) -> Result<Vec<ItemIx>, SourceError> {
     let items = &look.view.serving.items;
@@ -136,33 +136,23 @@ fn alike(look: &Look<'_>, item: ItemIx, k: usize) -> Result<Vec<ItemIx>, SourceE
         return Ok(Vec::new());
     }
     let latent = items.dim() - attune_model::FIXED_COORDINATES.min(items.dim());
-    let taste = &items.vector(item)[..latent];
-    let mut padded = taste.to_vec();
-    padded.resize(items.dim(), 0.0);
-    let own = product(taste, taste);
-    let mut found: Vec<(f32, ItemIx)> = search(look, &padded, k * WIDER + 1)?
+    let mut taste = items.vector(item).to_vec();
+    taste[latent..].fill(0.0);
+    let mut found = search(look, &taste, k * WIDER + 1)?;
+    found.retain(|other| *other != item);
+    let numbers: Vec<u32> = found.iter().map(|other| other.0).collect();
+    let mut products = vec![0.0; numbers.len()];
+    attune_inference::gather_dot(items.vectors(), items.dim(), &taste, &numbers, &mut products);
+    let mut by_angle: Vec<(f32, ItemIx)> = found
         .into_iter()
-        .filter(|other| *other != item)
-        .map(|other| (cosine(taste, own, &items.vector(other)[..latent]), other))
+        .zip(products)
+        .map(|(other, product)| (product / items.lengths()[other.index()].max(f32::MIN_POSITIVE), other))
         .collect();
-    found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Ok(found.into_iter().take(k).map(|(_, other)| other).collect())
-}
-
-/// `own` is the product of `a` with itself.
-fn cosine(a: &[f32], own: f32, b: &[f32]) -> f32 {
-    product(a, b) / (own * product(b, b)).sqrt().max(f32::MIN_POSITIVE)
-}
-
-/// Eight sums side by side, so that none waits for the one before it.
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    let (whole, rest) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = whole.remainder().iter().zip(rest.remainder()).map(|(x, y)| x * y).sum();
-    for (a, b) in whole.zip(rest) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += x * y;
-        }
+    let better = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    if k < by_angle.len() && k > 0 {
+        by_angle.select_nth_unstable_by(k - 1, better);
     }
-    lanes.iter().sum::<f32>() + tail
+    by_angle.truncate(k);
+    by_angle.sort_unstable_by(better);
+    Ok(by_angle.into_iter().map(|(_, other)| other).collect())
 }
