@@ -89,9 +89,11 @@ fn a_number_left_by_a_dead_owner_does_not_block() {
 #[test]
 fn another_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("FORMAT"), "99\n").unwrap();
-    let refused = EmbeddedDecisionLog::open(dir.path()).err();
-    assert_eq!(refused, Some(StorageError::FormatVersion { found: 99, supported: 1 }));
+    for found in [1, 99] {
+        std::fs::write(dir.path().join("FORMAT"), format!("{found}\n")).unwrap();
+        let refused = EmbeddedDecisionLog::open(dir.path()).err();
+        assert_eq!(refused, Some(StorageError::FormatVersion { found, supported: 2 }));
+    }
     assert!(!dir.path().join("data").exists());
     std::fs::write(dir.path().join("FORMAT"), "what").unwrap();
     assert!(matches!(
