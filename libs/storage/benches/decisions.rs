@@ -1,7 +1,8 @@
 //! What a decision record costs the embedded log, in CPU time by thread and in bytes: hits of returning visitors,
 //! appended as the origin appends them, one batch after the other.
 //!
-//! `cargo bench -p attune-storage --bench decisions -- [records] [batch]`. Linux only: it reads `/proc`.
+//! `cargo bench -p attune-storage --bench decisions -- [records] [batch] [pages]`, where a visitor's state
+//! changes once in so many of their pages. Linux only: it reads `/proc`.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -22,8 +23,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VISITORS: u64 = 20_000;
 const COHORTS: u64 = 12;
 const RECORDS_A_SECOND: u64 = 10_000;
-/// A visitor's state changes once in so many of their pages.
-const PAGES_A_STATE: u64 = 5;
 const START: i64 = 1_760_000_000_000;
 
 /// SplitMix64.
@@ -48,7 +47,7 @@ fn object(kind: u64, n: u64, bytes: usize) -> (ObjectHash, Bytes) {
 type Batch = (Vec<DecisionEntry>, Vec<(ObjectHash, Bytes)>);
 
 /// Batches as an edge sends them: an object comes with the first record that names it.
-fn batches(records: u64, batch: u64) -> Vec<Batch> {
+fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
     let mut pages = vec![0; VISITORS as usize];
     let mut sent = std::collections::HashSet::new();
     let name = |hash: ObjectHash| Bytes::copy_from_slice(&hash.0);
@@ -61,7 +60,7 @@ fn batches(records: u64, batch: u64) -> Vec<Batch> {
                 .map(|n| {
                     let visitor = mix(n) % VISITORS;
                     let page = &mut pages[visitor as usize];
-                    let state = visitor << 20 | *page / PAGES_A_STATE;
+                    let state = visitor << 20 | *page / pages_a_state;
                     *page += 1;
                     let now = START + (n * 1000 / RECORDS_A_SECOND) as i64;
                     let mut named = |kind, n, bytes| {
@@ -139,7 +138,7 @@ fn main() {
     let (records, batch) = (numbers.next().unwrap_or(400_000), numbers.next().unwrap_or(400));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let dir = tempfile::tempdir_in(std::env::var_os("ATTUNE_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).unwrap();
-    let batches = batches(records, batch);
+    let batches = batches(records, batch, numbers.next().unwrap_or(5));
     let ids: Vec<(RequestId, Uid)> =
         batches.iter().flat_map(|(entries, _)| entries.iter().map(|e| (e.request_id, e.uid))).collect();
     let record_bytes: usize = batches.iter().flat_map(|(e, _)| e).map(|e| e.record.len()).sum();
@@ -183,6 +182,12 @@ fn main() {
             erased += log.erase_user(ids[n * 7].1).await.unwrap();
         }
         println!("  erase {:.1?} a visitor, {erased} records", clock.elapsed() / 10);
+        let clock = Instant::now();
+        for n in 0..5 {
+            assert_eq!(log.erase_user(Uid([n + 1; 17])).await.unwrap(), 0);
+        }
+        let searched = 5.0 * records as f64 / clock.elapsed().as_secs_f64();
+        println!("  search for a visitor {:.0} million records a second", searched / 1e6);
     });
     drop(log);
     println!("  folder {:.0} bytes a record without the journal", a_record(folder_bytes(dir.path())));

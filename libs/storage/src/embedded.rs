@@ -15,7 +15,7 @@ pub use features::EmbeddedFeatureStore;
 pub use log::EmbeddedEventLog;
 
 use crate::StorageError;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use folder::Folder;
 use std::path::Path;
 
@@ -44,15 +44,30 @@ struct Engine {
 }
 
 impl Engine {
-    fn open(dir: &Path) -> Result<Self, StorageError> {
+    fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
         let folder = Folder::open(dir)?;
-        let db =
-            Database::builder(dir.join("data")).worker_threads(2).cache_size(CACHE_BYTES).open()?;
+        // One worker: of several, the engine keeps one free for flushing by having it pass compactions on to itself
+        // without a pause.
+        let db = Database::builder(dir.join("data"))
+            .worker_threads(1)
+            .cache_size(cache_bytes)
+            // Read once at most, after a crash.
+            .journal_compression(CompressionType::None)
+            .open()?;
         Ok(Self { db, _folder: folder })
     }
 
     fn keyspace(&self, name: &str) -> Result<Keyspace, StorageError> {
-        Ok(self.db.keyspace(name, KeyspaceCreateOptions::default)?)
+        self.keyspace_with(name, KeyspaceCreateOptions::default())
+    }
+
+    /// The options are those of a keyspace that is new; an old one keeps its own.
+    fn keyspace_with(
+        &self,
+        name: &str,
+        options: KeyspaceCreateOptions,
+    ) -> Result<Keyspace, StorageError> {
+        Ok(self.db.keyspace(name, || options)?)
     }
 
     /// A batch whose commit is durable.

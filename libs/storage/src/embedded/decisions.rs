@@ -1,4 +1,4 @@
-//! The decision log: blocks of records in time order, their heads, objects by hash, and the lives of the objects.
+//! The decision log: blocks of records in time order, their heads, objects, and the objects' lives by hash.
 //!
 //! A commit writes two keys a block instead of several a record. `heads` is what is searched: a lookup reads the heads
 //! of the request's slot and then blocks that have its mark; an erasure reads all heads (eight bytes a record) and
@@ -17,7 +17,8 @@ use async_trait::async_trait;
 use attune_domain::{RequestId, Uid, UnixMillis};
 use block::Block;
 use bytes::Bytes;
-use fjall::{Keyspace, UserKey};
+use fjall::{Keyspace, KeyspaceCreateOptions, UserKey};
+use lives::Known;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -25,6 +26,11 @@ use std::path::Path;
 use std::sync::Arc;
 use writing::Writing;
 
+/// What is read is mostly old, and seldom twice.
+const CACHE_BYTES: u64 = 16 << 20;
+/// Of blocks and objects, and of what describes them; one more of each may be on its way to the disk.
+const LARGE_MEMTABLE_BYTES: u64 = 6 << 20;
+const SMALL_MEMTABLE_BYTES: u64 = 2 << 20;
 /// Blocks rewritten by one commit of an erasure.
 const ERASE_STEP: usize = 64;
 
@@ -69,16 +75,20 @@ impl Job for DecisionJob {
 
 impl EmbeddedDecisionLog {
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
-        let engine = Engine::open(dir)?;
+        let engine = Engine::open(dir, CACHE_BYTES)?;
+        let keyspace = |name, memtable_bytes| {
+            let options = KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+            engine.keyspace_with(name, options)
+        };
         let shared = Arc::new(Shared {
-            blocks: engine.keyspace("blocks")?,
-            heads: engine.keyspace("heads")?,
-            objects: engine.keyspace("objects")?,
-            lives: engine.keyspace("lives")?,
+            blocks: keyspace("blocks", LARGE_MEMTABLE_BYTES)?,
+            heads: keyspace("heads", SMALL_MEMTABLE_BYTES)?,
+            objects: keyspace("objects", LARGE_MEMTABLE_BYTES)?,
+            lives: keyspace("lives", SMALL_MEMTABLE_BYTES)?,
             unnamed: Mutex::default(),
             engine,
         });
-        let mut writing = Writing::new(shared.clone());
+        let mut writing = Writing::new(shared.clone())?;
         let writer = Writer::start("decision-log", move |jobs| writing.write(jobs))?;
         Ok(Self { writer, shared })
     }
@@ -111,7 +121,9 @@ impl DecisionLog for EmbeddedDecisionLog {
     async fn object(&self, hash: ObjectHash) -> Result<Option<Bytes>, StorageError> {
         let shared = self.shared.clone();
         blocking(move || {
-            Ok(shared.objects.get(hash.0)?.map(|content| Bytes::copy_from_slice(&content)))
+            let Some(known) = shared.lives.get(hash.0)? else { return Ok(None) };
+            let content = shared.objects.get(Known::read(&known)?.number.to_be_bytes())?;
+            Ok(content.map(|content| Bytes::copy_from_slice(&content)))
         })
         .await
     }
@@ -213,7 +225,7 @@ impl Shared {
     fn blocks_of(&self, uid: Uid, after: Option<UserKey>) -> Result<Vec<UserKey>, StorageError> {
         let mark = block::visitor_mark(uid);
         let mut found = Vec::new();
-        for guard in self.heads.range((from(after), Bound::Unbounded)) {
+        for guard in self.heads.range((beyond(after), Bound::Unbounded)) {
             let (key, head) = guard.into_inner()?;
             if block::marks(&head).any(|(_, visitor)| visitor == mark) {
                 found.push(key);
@@ -233,11 +245,11 @@ impl Shared {
     ) -> Result<Ending, StorageError> {
         let unnamed = self.unnamed.lock();
         let mut step = Ending::default();
-        for guard in self.lives.range((from(after), Bound::Unbounded)) {
+        for guard in self.lives.range((beyond(after), Bound::Unbounded)) {
             let (key, life) = guard.into_inner()?;
             let hash =
                 ObjectHash::from_slice(&key).ok_or_else(|| StorageError::corrupt("object name"))?;
-            let life = lives::read(&life)?;
+            let life = Known::read(&life)?.life;
             if life.is_over(before) || unnamed.contains(&hash) && !life.is_named() {
                 step.ending.push(hash);
             } else if !life.is_named() {
@@ -252,6 +264,6 @@ impl Shared {
     }
 }
 
-fn from(after: Option<UserKey>) -> Bound<UserKey> {
+fn beyond(after: Option<UserKey>) -> Bound<UserKey> {
     after.map_or(Bound::Unbounded, Bound::Excluded)
 }

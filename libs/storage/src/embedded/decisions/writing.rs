@@ -1,7 +1,7 @@
 //! What the writer's thread does: fills blocks, keeps the lives of objects, rewrites blocks when records go.
 
 use super::block::{self, Block, Builder};
-use super::lives::Lives;
+use super::lives::{Known, Lives};
 use super::{DecisionJob, Shared};
 use crate::embedded::REMOVE_STEP;
 use crate::embedded::writer::Reply;
@@ -24,6 +24,7 @@ pub(super) struct Writing {
     /// Slots as they are in the engine and in what is staged; loaded when a record comes, the oldest forgotten first.
     slots: BTreeMap<u64, Slot>,
     lives: Lives,
+    next_object: u64,
     staged: Staged,
 }
 
@@ -42,15 +43,20 @@ struct Staged {
     /// All request ids of slots in which a mark was met again.
     exact: FxHashMap<u64, FxHashSet<RequestId>>,
     full: Vec<(u64, Builder)>,
-    objects: Vec<(ObjectHash, Bytes)>,
+    objects: Vec<(u64, Bytes)>,
     waiting: Vec<Reply<()>>,
     failed: Option<StorageError>,
 }
 
 impl Writing {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, StorageError> {
+        let last = shared.objects.last_key_value().map(fjall::Guard::key).transpose()?;
+        let next_object = match last {
+            None => 1,
+            Some(key) => 1 + object_number(&key)?,
+        };
         let lives = Lives::new(shared.lives.clone());
-        Self { shared, slots: BTreeMap::new(), lives, staged: Staged::default() }
+        Ok(Self { shared, slots: BTreeMap::new(), lives, next_object, staged: Staged::default() })
     }
 
     /// Appends that stand next to each other share a commit; the rest keeps its place among them.
@@ -91,8 +97,17 @@ impl Writing {
         objects: Vec<(ObjectHash, Bytes)>,
     ) -> Result<(), StorageError> {
         for (hash, content) in objects {
-            if self.lives.update(hash, |life| !std::mem::replace(&mut life.stored, true))? {
-                self.staged.objects.push((hash, content));
+            let number = self.next_object;
+            let fresh = self.lives.update(hash, |known| {
+                let fresh = known.number == 0;
+                if fresh {
+                    known.number = number;
+                }
+                fresh
+            })?;
+            if fresh {
+                self.staged.objects.push((number, content));
+                self.next_object += 1;
             }
         }
         for (entry, names) in entries {
@@ -100,7 +115,7 @@ impl Writing {
                 continue;
             }
             for &name in names.as_slice() {
-                self.lives.update(name, |life| life.name(entry.request_id, entry.uid))?;
+                self.lives.update(name, |known| known.life.name(entry.request_id, entry.uid))?;
             }
             let slot = block::slot_of(entry.request_id);
             let builder = self.staged.blocks.entry(slot).or_default();
@@ -166,8 +181,8 @@ impl Writing {
             slot.next += 1;
             shared.put(&mut batch, key.as_slice().into(), builder);
         }
-        for (hash, content) in staged.objects.drain(..) {
-            batch.insert(&shared.objects, hash.0.as_slice(), content.as_ref());
+        for (number, content) in staged.objects.drain(..) {
+            batch.insert(&shared.objects, number.to_be_bytes().as_slice(), content.as_ref());
         }
         self.lives.save(&mut batch);
         batch.commit()?;
@@ -215,9 +230,9 @@ impl Writing {
         let names =
             Names::read(0, record).map_err(|_| StorageError::corrupt("decision record"))?;
         for &name in names.as_slice() {
-            if self.lives.get(name)?.is_only(uid) {
-                batch.remove(&self.shared.objects, name.0.as_slice());
-                self.lives.end(batch, name);
+            let known = self.lives.get(name)?;
+            if known.life.is_only(uid) {
+                self.end_object(batch, name, known);
             }
         }
         Ok(())
@@ -276,14 +291,25 @@ impl Writing {
     ) -> Result<(), StorageError> {
         let mut batch = self.shared.engine.batch();
         for &hash in objects {
-            let life = self.lives.get(hash)?;
-            if life.is_over(before) || !life.is_named() {
-                batch.remove(&self.shared.objects, hash.0.as_slice());
-                self.lives.end(&mut batch, hash);
+            let known = self.lives.get(hash)?;
+            if known.life.is_over(before) || !known.life.is_named() {
+                self.end_object(&mut batch, hash, known);
             }
         }
         Ok(batch.commit()?)
     }
+
+    fn end_object(&mut self, batch: &mut OwnedWriteBatch, hash: ObjectHash, known: Known) {
+        if known.number != 0 {
+            batch.remove(&self.shared.objects, known.number.to_be_bytes().as_slice());
+        }
+        self.lives.end(batch, hash);
+    }
+}
+
+fn object_number(key: &[u8]) -> Result<u64, StorageError> {
+    let number = key.try_into().map_err(|_| StorageError::corrupt("number of an object"))?;
+    Ok(u64::from_be_bytes(number))
 }
 
 /// A slot, loaded where it is not known.
