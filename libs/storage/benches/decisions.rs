@@ -9,10 +9,13 @@
 use attune_domain::{RequestId, Uid};
 use attune_proto::decision::v1::DecisionRecord;
 use attune_proto::state::v1::Context;
-use attune_storage::{Decision, DecisionEntry, DecisionLog, EmbeddedDecisionLog, ObjectHash};
+use attune_storage::{
+    Decision, DecisionEntry, DecisionLog, EmbeddedDecisionLog, ObjectHash, RecordHead,
+};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
@@ -64,19 +67,27 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                     *page += 1;
                     let now = START + (n * 1000 / RECORDS_A_SECOND) as i64;
                     let mut named = |kind, n, bytes| {
-                        let (hash, content) = known.entry((kind, n)).or_insert_with(|| object(kind, n, bytes)).clone();
+                        let (hash, content) = known
+                            .entry((kind, n))
+                            .or_insert_with(|| object(kind, n, bytes))
+                            .clone();
                         if sent.insert(hash) {
                             objects.push((hash, content));
                         }
                         name(hash)
                     };
-                    let (id, uid) = (RequestId::new(now, random(n)), Uid(random(visitor | 1 << 50)));
+                    let (id, uid) =
+                        (RequestId::new(now, random(n)), Uid(random(visitor | 1 << 50)));
                     let record = DecisionRecord {
                         request_id: Bytes::copy_from_slice(&id.0),
                         uid: Bytes::copy_from_slice(&uid.0),
                         now,
                         seed: mix(n ^ 1 << 40),
-                        context: Some(Context { page: 1, device: (n % 3) as u32, geo: (visitor % 40) as u32 }),
+                        context: Some(Context {
+                            page: 1,
+                            device: (n % 3) as u32,
+                            geo: (visitor % 40) as u32,
+                        }),
                         limit: 10,
                         variant: 1,
                         catalogue_offset: 12_345,
@@ -89,7 +100,11 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                         eligible: 300,
                         state: named(2, state, 600),
                         own: named(3, state, 800),
-                        candidates: named(4, (visitor % COHORTS) << 20 | n / (20 * RECORDS_A_SECOND), 4_000),
+                        candidates: named(
+                            4,
+                            (visitor % COHORTS) << 20 | n / (20 * RECORDS_A_SECOND),
+                            4_000,
+                        ),
                         ..Default::default()
                     };
                     DecisionEntry { request_id: id, uid, record: record.encode_to_vec().into() }
@@ -107,7 +122,8 @@ fn cpu() -> BTreeMap<String, u64> {
         let path = task.unwrap().path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap().trim().to_owned();
         let times = std::fs::read_to_string(path.join("schedstat")).unwrap();
-        *threads.entry(name).or_default() += times.split(' ').next().unwrap().parse::<u64>().unwrap();
+        *threads.entry(name).or_default() +=
+            times.split(' ').next().unwrap().parse::<u64>().unwrap();
     }
     threads
 }
@@ -129,23 +145,39 @@ fn folder_bytes(dir: &Path) -> u64 {
         let entry = entry.unwrap();
         let meta = entry.metadata().unwrap();
         let journal = entry.path().extension().is_some_and(|e| e == "jnl");
-        sum + if meta.is_dir() { folder_bytes(&entry.path()) } else if journal { 0 } else { meta.len() }
+        sum + if meta.is_dir() {
+            folder_bytes(&entry.path())
+        } else if journal {
+            0
+        } else {
+            meta.len()
+        }
     })
 }
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|a| a.parse::<u64>().ok());
     let (records, batch) = (numbers.next().unwrap_or(400_000), numbers.next().unwrap_or(400));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let dir = tempfile::tempdir_in(std::env::var_os("ATTUNE_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dir = tempfile::tempdir_in(
+        std::env::var_os("ATTUNE_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into()),
+    )
+    .unwrap();
     let batches = batches(records, batch, numbers.next().unwrap_or(5));
-    let ids: Vec<(RequestId, Uid)> =
-        batches.iter().flat_map(|(entries, _)| entries.iter().map(|e| (e.request_id, e.uid))).collect();
+    let ids: Vec<(RequestId, Uid)> = batches
+        .iter()
+        .flat_map(|(entries, _)| entries.iter().map(|e| (e.request_id, e.uid)))
+        .collect();
     let record_bytes: usize = batches.iter().flat_map(|(e, _)| e).map(|e| e.record.len()).sum();
-    let object_bytes: usize = batches.iter().flat_map(|(_, o)| o).map(|(_, content)| content.len()).sum();
+    let object_bytes: usize =
+        batches.iter().flat_map(|(_, o)| o).map(|(_, content)| content.len()).sum();
+    let sample: Vec<Bytes> =
+        batches.iter().flat_map(|(e, _)| e).take(20_000).map(|e| e.record.clone()).collect();
     let log = EmbeddedDecisionLog::open(dir.path()).unwrap();
     let resident = kernel("status", "VmRSS:");
-    let (before, faults, written, clock) = (cpu(), minor_faults(), kernel("io", "write_bytes:"), Instant::now());
+    let (before, faults, written, clock) =
+        (cpu(), minor_faults(), kernel("io", "write_bytes:"), Instant::now());
     runtime.block_on(async {
         for (entries, objects) in batches {
             log.append(entries, objects).await.unwrap();
@@ -153,8 +185,11 @@ fn main() {
     });
     let wall = clock.elapsed();
     let a_record = |n: u64| n as f64 / records as f64;
-    println!("{records} records of {} bytes in batches of {batch}, {:.0} object bytes a record, {wall:.1?}",
-        record_bytes as u64 / records, a_record(object_bytes as u64));
+    println!(
+        "{records} records of {} bytes in batches of {batch}, {:.0} object bytes a record, {wall:.1?}",
+        record_bytes as u64 / records,
+        a_record(object_bytes as u64)
+    );
     let mut total = 0;
     for (name, after) in cpu() {
         let spent = after - before.get(&name).copied().unwrap_or(0);
@@ -162,9 +197,13 @@ fn main() {
         println!("  {name:<16} {:7.3} us a record", a_record(spent) / 1e3);
     }
     println!("  {:<16} {:7.3} us a record", "all", a_record(total) / 1e3);
-    println!("  faults {:.2}, written {:.0} bytes a record; resident {} kB grown by {} kB",
-        a_record(minor_faults() - faults), a_record(kernel("io", "write_bytes:") - written),
-        kernel("status", "VmRSS:"), kernel("status", "VmRSS:") as i64 - resident as i64);
+    println!(
+        "  faults {:.2}, written {:.0} bytes a record; resident {} kB grown by {} kB",
+        a_record(minor_faults() - faults),
+        a_record(kernel("io", "write_bytes:") - written),
+        kernel("status", "VmRSS:"),
+        kernel("status", "VmRSS:") as i64 - resident as i64
+    );
     runtime.block_on(async {
         let mut times = Vec::new();
         for n in 0..4_000u64 {
@@ -190,5 +229,23 @@ fn main() {
         println!("  search for a visitor {:.0} million records a second", searched / 1e6);
     });
     drop(log);
-    println!("  folder {:.0} bytes a record without the journal", a_record(folder_bytes(dir.path())));
+    let nanos = |read: &dyn Fn(&Bytes)| {
+        let rounds = (0..20).map(|_| {
+            let clock = Instant::now();
+            sample.iter().for_each(read);
+            clock.elapsed().as_secs_f64()
+        });
+        rounds.fold(f64::MAX, f64::min) * 1e9 / sample.len() as f64
+    };
+    let head = nanos(&|record| {
+        black_box(RecordHead::read(record, Some(&mut Vec::with_capacity(10))).unwrap());
+    });
+    let whole = nanos(&|record| {
+        black_box(DecisionRecord::decode(record.clone()).unwrap());
+    });
+    println!("  read a head {head:.0} ns, decode a record {whole:.0} ns");
+    println!(
+        "  folder {:.0} bytes a record without the journal",
+        a_record(folder_bytes(dir.path()))
+    );
 }

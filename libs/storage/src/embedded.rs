@@ -22,6 +22,8 @@ use std::path::Path;
 /// Keys removed by one batch when a range goes.
 const REMOVE_STEP: usize = 4_096;
 const CACHE_BYTES: u64 = 64 << 20;
+/// Most that is kept to be read after a crash; what has been written out to tables goes first.
+const JOURNAL_BYTES: u64 = 128 << 20;
 
 impl From<fjall::Error> for StorageError {
     fn from(error: fjall::Error) -> Self {
@@ -51,6 +53,7 @@ impl Engine {
         let db = Database::builder(dir.join("data"))
             .worker_threads(1)
             .cache_size(cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES)
             // Read once at most, after a crash.
             .journal_compression(CompressionType::None)
             .open()?;

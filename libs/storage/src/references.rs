@@ -28,13 +28,20 @@ impl<'a> RecordHead<'a> {
                 1 => &mut head.request_id,
                 2 => &mut head.uid,
                 16 if let Some(items) = items.as_deref_mut() => {
-                    encoding::uint32::merge_repeated(wire, items, &mut rest, DecodeContext::default()).ok()?;
+                    encoding::uint32::merge_repeated(
+                        wire,
+                        items,
+                        &mut rest,
+                        DecodeContext::default(),
+                    )
+                    .ok()?;
                     continue;
                 }
                 _ => match NAMING.iter().position(|(field, _)| *field == tag) {
                     Some(i) => &mut head.names[i],
                     None => {
-                        encoding::skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
+                        encoding::skip_field(wire, tag, &mut rest, DecodeContext::default())
+                            .ok()?;
                         continue;
                     }
                 },

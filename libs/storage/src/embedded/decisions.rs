@@ -58,10 +58,23 @@ enum DecisionJob {
         reply: Reply<()>,
     },
     /// Answers when everything before it is written.
-    Flush { reply: Reply<()> },
-    Erase { uid: Uid, blocks: Vec<UserKey>, reply: Reply<u64> },
-    RetainFrom { before: UnixMillis, reply: Reply<u64> },
-    EndObjects { before: UnixMillis, objects: Vec<ObjectHash>, reply: Reply<()> },
+    Flush {
+        reply: Reply<()>,
+    },
+    Erase {
+        uid: Uid,
+        blocks: Vec<UserKey>,
+        reply: Reply<u64>,
+    },
+    RetainFrom {
+        before: UnixMillis,
+        reply: Reply<u64>,
+    },
+    EndObjects {
+        before: UnixMillis,
+        objects: Vec<ObjectHash>,
+        reply: Reply<()>,
+    },
 }
 
 impl Job for DecisionJob {
@@ -156,9 +169,7 @@ impl DecisionLog for EmbeddedDecisionLog {
             unnamed.extend(found.unnamed);
             if !found.ending.is_empty() {
                 let objects = found.ending;
-                self.writer
-                    .ask(|reply| DecisionJob::EndObjects { before, objects, reply })
-                    .await?;
+                self.writer.ask(|reply| DecisionJob::EndObjects { before, objects, reply }).await?;
             }
             after = found.last;
             if after.is_none() {
@@ -238,11 +249,7 @@ impl Shared {
     }
 
     /// Objects whose time is over, or that were not named at the last retention and still are not.
-    fn ending(
-        &self,
-        before: UnixMillis,
-        after: Option<UserKey>,
-    ) -> Result<Ending, StorageError> {
+    fn ending(&self, before: UnixMillis, after: Option<UserKey>) -> Result<Ending, StorageError> {
         let unnamed = self.unnamed.lock();
         let mut step = Ending::default();
         for guard in self.lives.range((beyond(after), Bound::Unbounded)) {

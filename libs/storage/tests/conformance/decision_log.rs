@@ -128,7 +128,10 @@ async fn retention_takes_old_records_and_what_was_last_named_before(log: Log, _:
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 1, "the visitor's list follows");
     assert!(!has(&log, "new").await);
     log.append(vec![entry(DAY + 100, 1, "again", "set")], vec![]).await.unwrap();
-    assert!(matches!(log.get(id(DAY + 100)).await.unwrap(), Decision::Found(_)), "it was not erased");
+    assert!(
+        matches!(log.get(id(DAY + 100)).await.unwrap(), Decision::Found(_)),
+        "it was not erased"
+    );
     assert_eq!(log.retain_from(i64::MAX).await.unwrap(), 1);
     assert!(!has(&log, "set").await);
     assert_eq!(log.recent(9).await.unwrap(), []);
@@ -150,7 +153,9 @@ async fn an_object_lives_through_the_last_day_it_is_named(log: Log, _: &Time) {
 
 async fn an_object_of_two_visitors_outlives_either(log: Log, _: &Time) {
     let objects = vec![object("empty"), object("hers"), object("set")];
-    log.append(vec![entry(1, 1, "empty", "set"), entry(2, 1, "hers", "set")], objects).await.unwrap();
+    log.append(vec![entry(1, 1, "empty", "set"), entry(2, 1, "hers", "set")], objects)
+        .await
+        .unwrap();
     log.append(vec![entry(3, 2, "empty", "set")], vec![]).await.unwrap();
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 2);
     assert!(has(&log, "empty").await && has(&log, "set").await && !has(&log, "hers").await);
@@ -171,7 +176,8 @@ async fn erasing_leaves_others_in_the_same_write_alone(log: Log, _: &Time) {
         assert_eq!(log.recent(99).await.unwrap().len(), left, "what was erased does not come back");
     }
     for entry in entries {
-        let expected = if entry.uid.0[0] == 3 { Decision::Found(entry.record) } else { Decision::Erased };
+        let expected =
+            if entry.uid.0[0] == 3 { Decision::Found(entry.record) } else { Decision::Erased };
         assert_eq!(log.get(entry.request_id).await.unwrap(), expected);
     }
     assert_eq!(log.retain_from(30).await.unwrap(), 10);
@@ -182,7 +188,8 @@ async fn erasing_leaves_others_in_the_same_write_alone(log: Log, _: &Time) {
 
 async fn late_records_take_their_place(log: Log, _: &Time) {
     let minute = 60_000;
-    let times = [90 * minute, 89 * minute, 90 * minute + 3, 5 * minute, 90 * minute + 1, 5 * minute + 1];
+    let times =
+        [90 * minute, 89 * minute, 90 * minute + 3, 5 * minute, 90 * minute + 1, 5 * minute + 1];
     for at in times {
         log.append(vec![entry(at, 1, "s", "set")], vec![]).await.unwrap();
     }
@@ -190,7 +197,10 @@ async fn late_records_take_their_place(log: Log, _: &Time) {
     log.append(mixed, vec![]).await.unwrap();
     let mut all = [&times[..], &[91 * minute, 7, 30 * minute]].concat();
     for &at in &all {
-        assert_eq!(log.get(id(at)).await.unwrap(), Decision::Found(entry(at, 1, "s", "set").record));
+        assert_eq!(
+            log.get(id(at)).await.unwrap(),
+            Decision::Found(entry(at, 1, "s", "set").record)
+        );
     }
     all.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(log.recent(99).await.unwrap(), all.iter().map(|&at| id(at)).collect::<Vec<_>>());

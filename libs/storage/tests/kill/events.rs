@@ -72,7 +72,12 @@ async fn what_was_acknowledged_survives_being_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut end, mut acknowledged) = (0, 0);
     for round in 0..ROUNDS {
-        let acks = run_and_kill("events::appender", dir.path(), round, Duration::from_millis(rng.next(150)));
+        let acks = run_and_kill(
+            "events::appender",
+            dir.path(),
+            round,
+            Duration::from_millis(rng.next(150)),
+        );
         let log = EmbeddedEventLog::open(dir.path()).unwrap();
         let all = everything(&log, end).await;
         assert!(

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Records whose marks are kept to tell new ones from repeated ones; 5 to 10 bytes one.
 const KNOWN_MARKS: usize = 1 << 19;
-const KNOWN_SLOTS: usize = 4_096;
+const KNOWN_SLOTS: usize = 1_024;
 
 pub(super) struct Writing {
     shared: Arc<Shared>,
@@ -227,8 +227,7 @@ impl Writing {
         uid: Uid,
         record: &[u8],
     ) -> Result<(), StorageError> {
-        let names =
-            Names::read(0, record).map_err(|_| StorageError::corrupt("decision record"))?;
+        let names = Names::read(0, record).map_err(|_| StorageError::corrupt("decision record"))?;
         for &name in names.as_slice() {
             let known = self.lives.get(name)?;
             if known.life.is_only(uid) {
