@@ -15,13 +15,15 @@ pub use features::EmbeddedFeatureStore;
 pub use log::EmbeddedEventLog;
 
 use crate::StorageError;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use folder::Folder;
 use std::path::Path;
 
 /// Keys removed by one batch when a range goes.
 const REMOVE_STEP: usize = 4_096;
 const CACHE_BYTES: u64 = 64 << 20;
+/// Most that is kept to be read after a crash; what has been written out to tables goes first.
+const JOURNAL_BYTES: u64 = 128 << 20;
 
 impl From<fjall::Error> for StorageError {
     fn from(error: fjall::Error) -> Self {
@@ -44,15 +46,31 @@ struct Engine {
 }
 
 impl Engine {
-    fn open(dir: &Path) -> Result<Self, StorageError> {
+    fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
         let folder = Folder::open(dir)?;
-        let db =
-            Database::builder(dir.join("data")).worker_threads(2).cache_size(CACHE_BYTES).open()?;
+        // One worker: of several, the engine keeps one free for flushing by having it pass compactions on to itself
+        // without a pause.
+        let db = Database::builder(dir.join("data"))
+            .worker_threads(1)
+            .cache_size(cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES)
+            // Read once at most, after a crash.
+            .journal_compression(CompressionType::None)
+            .open()?;
         Ok(Self { db, _folder: folder })
     }
 
     fn keyspace(&self, name: &str) -> Result<Keyspace, StorageError> {
-        Ok(self.db.keyspace(name, KeyspaceCreateOptions::default)?)
+        self.keyspace_with(name, KeyspaceCreateOptions::default())
+    }
+
+    /// The options are those of a keyspace that is new; an old one keeps its own.
+    fn keyspace_with(
+        &self,
+        name: &str,
+        options: KeyspaceCreateOptions,
+    ) -> Result<Keyspace, StorageError> {
+        Ok(self.db.keyspace(name, || options)?)
     }
 
     /// A batch whose commit is durable.

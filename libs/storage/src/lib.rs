@@ -7,6 +7,7 @@
 mod decay;
 mod embedded;
 mod error;
+mod life;
 mod limits;
 mod memory;
 mod progress;
@@ -18,6 +19,7 @@ pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
 pub use error::StorageError;
 pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
+pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 
 use async_trait::async_trait;
@@ -269,11 +271,12 @@ pub trait DecisionLog: Send + Sync {
     async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError>;
 
     /// Removes the visitor's records; their request ids answer [`Decision::Erased`] from now on.
-    /// Objects are removed with the last record that names them, so a visitor's own state goes and shared ones stay.
+    /// Objects that only this visitor's records ever named go too; those that others named as well stay.
     /// Records still waiting in a caller's queue are not known here: flush it first.
     async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError>;
 
-    /// Drops records of decisions before `before`, and objects nothing refers to any more. An object that was never
-    /// named goes when two calls in a row find it so. Returns how many records went.
+    /// Drops records of decisions before `before`, and objects whose last day (of the decisions naming them, in UTC) is
+    /// wholly before it. An object that was never named goes when two calls in a row find it so. Returns how many
+    /// records went.
     async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError>;
 }

@@ -1,21 +1,18 @@
 //! The decision log's front: asynchronous and bounded; what it cannot keep it counts.
 
+use crate::recent::{RecentDecisions, StoredObjects};
 use crate::{OriginConfig, OriginMetrics, Parts};
-use attune_decision::decode_record;
-use attune_domain::{ItemIx, RequestId};
+use attune_domain::{ItemIx, RequestId, Uid};
 use attune_runtime::Shutdown;
-use attune_storage::{Decision, DecisionEntry, DecisionLog, ObjectHash, StorageError};
+use attune_storage::{Decision, DecisionEntry, DecisionLog, ObjectHash, RecordHead, StorageError};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Recent decisions whose items are known without a look into the log.
-const RECENT: u64 = 200_000;
-/// Objects known to be stored.
-const STORED_OBJECTS: u64 = 500_000;
 const RETRY: Duration = Duration::from_millis(100);
 const RETAIN_EVERY: Duration = Duration::from_secs(3600);
 
@@ -27,7 +24,8 @@ struct Pending {
 pub(crate) struct Decisions {
     log: Arc<dyn DecisionLog>,
     queue: mpsc::Sender<Pending>,
-    recent: moka::sync::Cache<RequestId, Arc<[u32]>>,
+    recent: Mutex<RecentDecisions>,
+    stored: Arc<Mutex<StoredObjects>>,
     metrics: OriginMetrics,
 }
 
@@ -40,35 +38,38 @@ impl Decisions {
         shutdown: &Shutdown,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(config.decisions.queue);
-        tasks.spawn(write(Arc::clone(&log), waiting, config.decisions.batch, metrics.clone(), shutdown.clone()));
-        let recent =
-            moka::sync::Cache::builder().max_capacity(RECENT).eviction_policy(moka::policy::EvictionPolicy::lru()).build();
-        Self { log, queue, recent, metrics }
+        let stored = Arc::new(Mutex::default());
+        let writing = Writing { log: Arc::clone(&log), stored: Arc::clone(&stored), metrics: metrics.clone() };
+        tasks.spawn(writing.run(waiting, config.decisions.batch, shutdown.clone()));
+        Self { log, queue, recent: Mutex::default(), stored, metrics }
     }
 
     /// Hands a record to the writer, with the objects it names; never waits.
     pub(crate) fn record(&self, entry: DecisionEntry, objects: Vec<(ObjectHash, Bytes)>, items: &[u32]) {
-        self.recent.insert(entry.request_id, items.into());
+        self.recent.lock().insert(|known| {
+            known.extend_from_slice(items);
+            Some((entry.request_id, ()))
+        });
         self.enqueue(Pending { entries: vec![entry], objects });
     }
 
     /// Records of an edge, as they came.
     pub(crate) fn record_all(&self, records: Vec<Bytes>, objects: Vec<(ObjectHash, Bytes)>) {
         let mut entries = Vec::with_capacity(records.len());
-        for record in records {
-            let Some(decoded) = decode_record(record.clone()) else {
-                self.metrics.decisions_dropped("malformed", 1);
-                continue;
-            };
-            let (Some(request_id), Some(uid)) = (
-                RequestId::from_slice(&decoded.request_id),
-                attune_domain::Uid::from_slice(&decoded.uid),
-            ) else {
-                self.metrics.decisions_dropped("malformed", 1);
-                continue;
-            };
-            self.recent.insert(request_id, decoded.items.into());
-            entries.push(DecisionEntry { request_id, uid, record });
+        let received = records.len();
+        {
+            let mut recent = self.recent.lock();
+            for record in records {
+                let read = recent.insert(|items| {
+                    let head = RecordHead::read(&record, Some(items))?;
+                    Some((RequestId::from_slice(head.request_id)?, Uid::from_slice(head.uid)?))
+                });
+                entries.extend(read.map(|(request_id, uid)| DecisionEntry { request_id, uid, record }));
+            }
+        }
+        let malformed = received - entries.len();
+        if malformed > 0 {
+            self.metrics.decisions_dropped("malformed", malformed as u64);
         }
         self.enqueue(Pending { entries, objects });
     }
@@ -82,18 +83,20 @@ impl Decisions {
 
     /// Whether the item was in that decision.
     pub(crate) async fn holds(&self, request_id: RequestId, item: ItemIx) -> bool {
-        if let Some(items) = self.recent.get(&request_id) {
-            return items.contains(&item.0);
+        let known = self.recent.lock().holds(request_id, item);
+        if let Some(known) = known {
+            return known;
         }
         let Ok(Decision::Found(record)) = self.log.get(request_id).await else { return false };
-        decode_record(record).is_some_and(|record| record.items.contains(&item.0))
+        let mut items = Vec::new();
+        RecordHead::read(&record, Some(&mut items)).is_some() && items.contains(&item.0)
     }
 
     /// The record, waiting a little for one that is still on its way to the log.
     pub(crate) async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError> {
         for _ in 0..20 {
             let found = self.log.get(request_id).await?;
-            if found != Decision::Unknown || !self.recent.contains_key(&request_id) {
+            if found != Decision::Unknown || self.recent.lock().items(request_id).is_none() {
                 return Ok(found);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -101,9 +104,10 @@ impl Decisions {
         self.log.get(request_id).await
     }
 
-    /// Forgets what is known of recent decisions: which of them were a visitor's is only in the log.
+    /// Forgets what is known of recent decisions and objects: which of them were a visitor's is only in the log.
     pub(crate) fn forget_recent(&self) {
-        self.recent.invalidate_all();
+        *self.recent.lock() = RecentDecisions::default();
+        *self.stored.lock() = StoredObjects::default();
     }
 
     pub(crate) fn log(&self) -> &Arc<dyn DecisionLog> {
@@ -111,54 +115,59 @@ impl Decisions {
     }
 }
 
-async fn write(
+struct Writing {
     log: Arc<dyn DecisionLog>,
-    mut waiting: mpsc::Receiver<Pending>,
-    batch: usize,
+    stored: Arc<Mutex<StoredObjects>>,
     metrics: OriginMetrics,
-    shutdown: Shutdown,
-) {
-    let stored: moka::sync::Cache<ObjectHash, ()> = moka::sync::Cache::new(STORED_OBJECTS);
-    let mut taken = Vec::new();
-    loop {
-        taken.clear();
-        let count = tokio::select! {
-            biased;
-            count = waiting.recv_many(&mut taken, batch) => count,
-            () = shutdown.wait() => {
-                waiting.close();
-                waiting.recv_many(&mut taken, usize::MAX).await
+}
+
+impl Writing {
+    /// Writes what waits until told to stop, then what is left.
+    async fn run(self, mut waiting: mpsc::Receiver<Pending>, batch: usize, shutdown: Shutdown) {
+        let mut taken = Vec::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = waiting.recv_many(&mut taken, batch) => count,
+                () = shutdown.wait() => {
+                    waiting.close();
+                    waiting.recv_many(&mut taken, usize::MAX).await
+                }
+            };
+            if count == 0 {
+                return;
             }
-        };
-        if count == 0 {
-            return;
+            self.write(taken.drain(..)).await;
         }
+    }
+
+    async fn write(&self, taken: impl Iterator<Item = Pending>) {
         let mut entries = Vec::new();
         let mut objects = Vec::new();
         let mut in_batch = HashSet::new();
-        for pending in taken.drain(..) {
-            entries.extend(pending.entries);
-            for (hash, content) in pending.objects {
-                if !stored.contains_key(&hash) && in_batch.insert(hash) {
-                    objects.push((hash, content));
-                }
+        {
+            let stored = self.stored.lock();
+            for pending in taken {
+                entries.extend(pending.entries);
+                let fresh = |(hash, _): &(ObjectHash, Bytes)| !stored.contains(hash) && in_batch.insert(*hash);
+                objects.extend(pending.objects.into_iter().filter(fresh));
             }
         }
         let written = entries.len() as u64;
-        let mut result = log.append(entries.clone(), objects.clone()).await;
+        let mut result = self.log.append(entries.clone(), objects.clone()).await;
         for _ in 0..20 {
             if !result.as_ref().is_err_and(StorageError::is_retryable) {
                 break;
             }
             tokio::time::sleep(RETRY).await;
-            result = log.append(entries.clone(), objects.clone()).await;
+            result = self.log.append(entries.clone(), objects.clone()).await;
         }
         match result {
             Ok(()) => {
-                in_batch.into_iter().for_each(|hash| stored.insert(hash, ()));
-                metrics.decisions_stored(written);
+                self.stored.lock().extend(in_batch);
+                self.metrics.decisions_stored(written);
             }
-            Err(_) => metrics.decisions_dropped("store", written),
+            Err(_) => self.metrics.decisions_dropped("store", written),
         }
     }
 }
@@ -175,6 +184,8 @@ pub(crate) async fn retain(parts: Arc<Parts>, shutdown: Shutdown) {
         if parts.decisions.log.retain_from(before).await.is_err() {
             parts.metrics.background_failed("retain");
         }
+        // An object that went must be stored when it comes again.
+        *parts.decisions.stored.lock() = StoredObjects::default();
         let day = ((parts.clock)() - 31 * 86_400_000).div_euclid(86_400_000);
         if parts.event_log.forget_dedup_before(day).await.is_err() {
             parts.metrics.background_failed("forget_dedup");

@@ -19,6 +19,7 @@ pub mod own;
 mod page;
 mod posteriors;
 mod push;
+mod recent;
 mod telemetry;
 mod views;
 mod watch;

@@ -3,7 +3,7 @@
 //! Posterior sums and offsets are also in memory: a snapshot touches no disk.
 
 use super::writer::{Job, Reply, Writer};
-use super::{Engine, blocking, day_bytes};
+use super::{CACHE_BYTES, Engine, blocking, day_bytes};
 use crate::decay::{Decay, Decayed, Posteriors};
 use crate::progress::Progress;
 use crate::{
@@ -64,7 +64,7 @@ impl Job for FeatureJob {
 
 impl EmbeddedFeatureStore {
     pub fn open(dir: &Path, options: FeatureOptions) -> Result<Self, StorageError> {
-        let engine = Engine::open(dir)?;
+        let engine = Engine::open(dir, CACHE_BYTES)?;
         let (sums, meta) = (engine.keyspace("posteriors")?, engine.keyspace("meta")?);
         let mut posteriors = Posteriors::default();
         for guard in sums.iter() {

@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 /// Format of the folders this build writes, all stores together.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Holds the lock until dropped.
 pub(super) struct Folder {

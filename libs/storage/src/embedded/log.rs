@@ -1,7 +1,7 @@
 //! The event log: a keyspace per topic with big-endian offsets as keys, and one for dedup identities.
 
 use super::writer::{Job, Reply, Writer};
-use super::{Engine, blocking, day_bytes};
+use super::{CACHE_BYTES, Engine, blocking, day_bytes};
 use crate::limits::append_bytes;
 use crate::{
     Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic,
@@ -54,7 +54,7 @@ impl Job for LogJob {
 
 impl EmbeddedEventLog {
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
-        let engine = Engine::open(dir)?;
+        let engine = Engine::open(dir, CACHE_BYTES)?;
         let mut topics = Vec::with_capacity(TOPICS);
         let mut ends = Vec::with_capacity(TOPICS);
         for topic in Topic::ALL {

@@ -1,7 +1,8 @@
 //! Decision records as a map in time order.
 
+use crate::life::Life;
 use crate::limits::decision_bytes;
-use crate::references::named_objects;
+use crate::references::Names;
 use crate::{Decision, DecisionEntry, DecisionLog, ObjectHash, StorageError};
 use async_trait::async_trait;
 use attune_domain::{RequestId, Uid, UnixMillis};
@@ -15,24 +16,11 @@ pub struct MemoryDecisionLog(Mutex<State>);
 #[derive(Default)]
 struct State {
     /// `None` where the visitor was erased.
-    records: BTreeMap<RequestId, Option<(DecisionEntry, Vec<ObjectHash>)>>,
+    records: BTreeMap<RequestId, Option<(DecisionEntry, Names)>>,
     objects: HashMap<ObjectHash, Bytes>,
-    named: HashMap<ObjectHash, u64>,
+    lives: HashMap<ObjectHash, Life>,
     /// Objects that nothing named at the last retention.
     unnamed: HashSet<ObjectHash>,
-}
-
-impl State {
-    fn release(&mut self, names: &[ObjectHash]) {
-        for name in names {
-            let Some(count) = self.named.get_mut(name) else { continue };
-            *count -= 1;
-            if *count == 0 {
-                self.named.remove(name);
-                self.objects.remove(name);
-            }
-        }
-    }
 }
 
 #[async_trait]
@@ -46,18 +34,19 @@ impl DecisionLog for MemoryDecisionLog {
         let names = entries
             .iter()
             .enumerate()
-            .map(|(i, entry)| named_objects(i, entry.record.clone()))
+            .map(|(i, entry)| Names::read(i, &entry.record))
             .collect::<Result<Vec<_>, _>>()?;
         let mut state = self.0.lock();
         for (hash, content) in objects {
+            state.lives.entry(hash).or_default();
             state.objects.entry(hash).or_insert(content);
         }
         for (entry, names) in entries.into_iter().zip(names) {
             if state.records.contains_key(&entry.request_id) {
                 continue;
             }
-            for name in &names {
-                *state.named.entry(*name).or_default() += 1;
+            for name in names.as_slice() {
+                state.lives.entry(*name).or_default().name(entry.request_id, entry.uid);
             }
             state.records.insert(entry.request_id, Some((entry, names)));
         }
@@ -89,32 +78,39 @@ impl DecisionLog for MemoryDecisionLog {
     }
 
     async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError> {
-        let mut state = self.0.lock();
-        let erased: Vec<_> = state
-            .records
-            .values_mut()
-            .filter_map(|slot| slot.take_if(|(entry, _)| entry.uid == uid))
-            .collect();
-        erased.iter().for_each(|(_, names)| state.release(names));
-        Ok(erased.len() as u64)
+        let state = &mut *self.0.lock();
+        let mut erased = 0;
+        for slot in state.records.values_mut() {
+            let Some((_, names)) = slot.take_if(|(entry, _)| entry.uid == uid) else { continue };
+            erased += 1;
+            for name in names.as_slice() {
+                if state.lives.get(name).is_some_and(|life| life.is_only(uid)) {
+                    state.lives.remove(name);
+                    state.objects.remove(name);
+                }
+            }
+        }
+        Ok(erased)
     }
 
     async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError> {
-        let mut state = self.0.lock();
+        let state = &mut *self.0.lock();
         let kept =
             state.records.split_off(&RequestId::new(before.clamp(0, (1 << 48) - 1), [0; 10]));
-        let dropped = std::mem::replace(&mut state.records, kept);
-        let mut count = 0;
-        for (_, names) in dropped.into_values().flatten() {
-            state.release(&names);
-            count += 1;
-        }
-        let found: HashSet<_> =
-            state.objects.keys().filter(|hash| !state.named.contains_key(hash)).copied().collect();
-        for hash in found.intersection(&std::mem::take(&mut state.unnamed)) {
-            state.objects.remove(hash);
-        }
-        state.unnamed = found;
-        Ok(count)
+        let dropped = std::mem::replace(&mut state.records, kept).into_values().flatten().count();
+        let unnamed = std::mem::take(&mut state.unnamed);
+        let over = |hash: &ObjectHash, life: &Life| {
+            life.is_over(before) || unnamed.contains(hash) && !life.is_named()
+        };
+        state.lives.retain(|hash, life| {
+            let over = over(hash, life);
+            if over {
+                state.objects.remove(hash);
+            } else if !life.is_named() {
+                state.unnamed.insert(*hash);
+            }
+            !over
+        });
+        Ok(dropped as u64)
     }
 }

@@ -1,9 +1,11 @@
 //! What only folders have: owners, formats, and contents that outlive the process.
 
 use crate::backends::{DAY, START, Time};
-use attune_domain::{ItemIx, StateVersion, Uid, UserState};
+use attune_domain::{ItemIx, RequestId, StateVersion, Uid, UserState};
+use attune_proto::decision::v1::DecisionRecord;
 use attune_storage::*;
 use bytes::Bytes;
+use prost::Message as _;
 use std::time::Duration;
 
 fn record(n: u64) -> (Record, Option<DedupKey>) {
@@ -69,6 +71,40 @@ async fn features_outlive_the_process_and_adopt_a_new_half_life() {
     }
 }
 
+#[tokio::test]
+async fn decisions_outlive_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let object = |n: u8| (ObjectHash::of(&[n]), Bytes::copy_from_slice(&[n]));
+    // All in one slot of time; record `n` is of visitor `n` and names object `n`.
+    let entry = |n: u8| {
+        let state = Bytes::copy_from_slice(&object(n).0.0);
+        let record = DecisionRecord { limit: n.into(), state, ..Default::default() };
+        let request_id = RequestId::new(START, [n; 10]);
+        DecisionEntry { request_id, uid: Uid([n; 17]), record: record.encode_to_vec().into() }
+    };
+    for round in 0..6 {
+        let log = EmbeddedDecisionLog::open(dir.path()).unwrap();
+        let again = (0..round).map(entry).collect();
+        log.append(again, (0..round).filter(|n| n % 3 != 1).map(object).collect()).await.unwrap();
+        log.append(vec![entry(round)], vec![object(round)]).await.unwrap();
+        if round % 3 == 1 {
+            assert_eq!(log.erase_user(Uid([round; 17])).await.unwrap(), 1);
+        }
+        drop(log);
+        let log = EmbeddedDecisionLog::open(dir.path()).unwrap();
+        for n in 0..=round {
+            let (found, content) = match n % 3 {
+                1 => (Decision::Erased, None),
+                _ => (Decision::Found(entry(n).record), Some(object(n).1)),
+            };
+            assert_eq!(log.get(entry(n).request_id).await.unwrap(), found, "{n} of {round}");
+            assert_eq!(log.object(object(n).0).await.unwrap(), content, "{n} of {round}");
+        }
+        let live = (0..=round).filter(|n| n % 3 != 1).count();
+        assert_eq!(log.recent(99).await.unwrap().len(), live);
+    }
+}
+
 #[test]
 fn a_folder_in_use_is_refused_with_its_owner() {
     let dir = tempfile::tempdir().unwrap();
@@ -89,9 +125,11 @@ fn a_number_left_by_a_dead_owner_does_not_block() {
 #[test]
 fn another_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("FORMAT"), "99\n").unwrap();
-    let refused = EmbeddedDecisionLog::open(dir.path()).err();
-    assert_eq!(refused, Some(StorageError::FormatVersion { found: 99, supported: 1 }));
+    for found in [1, 99] {
+        std::fs::write(dir.path().join("FORMAT"), format!("{found}\n")).unwrap();
+        let refused = EmbeddedDecisionLog::open(dir.path()).err();
+        assert_eq!(refused, Some(StorageError::FormatVersion { found, supported: 2 }));
+    }
     assert!(!dir.path().join("data").exists());
     std::fs::write(dir.path().join("FORMAT"), "what").unwrap();
     assert!(matches!(
