@@ -4,15 +4,19 @@ use attune_domain::{ModelVersion, RequestId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Value of a span attribute.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AttrValue {
+/// Value of a span attribute. Text in it is copied into the trace, so that recording touches no shared counter.
+#[derive(Debug, Clone, Copy)]
+pub struct AttrValue<'a>(pub(crate) Given<'a>);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Given<'a> {
     Bool(bool),
     Int(i64),
     Float(f64),
     Static(&'static str),
     /// From [`Name`], [`ModelVersion`] and the like; never from outside text.
-    Shared(Arc<str>),
+    Text(&'a str),
+    Id(RequestId),
 }
 
 /// A short name that comes from our own configuration or models: an index, a model, a point of presence.
@@ -37,28 +41,27 @@ impl Name {
 
 macro_rules! attr_from {
     ($($from:ty => |$value:ident| $make:expr),+ $(,)?) => {$(
-        impl From<$from> for AttrValue {
+        impl<'a> From<$from> for AttrValue<'a> {
             fn from($value: $from) -> Self {
-                $make
+                Self($make)
             }
         }
     )+};
 }
 attr_from! {
-    bool => |v| Self::Bool(v),
-    i64 => |v| Self::Int(v),
-    i32 => |v| Self::Int(v.into()),
-    u8 => |v| Self::Int(v.into()),
-    u16 => |v| Self::Int(v.into()),
-    u32 => |v| Self::Int(v.into()),
-    u64 => |v| Self::Int(i64::try_from(v).unwrap_or(i64::MAX)),
-    usize => |v| Self::Int(i64::try_from(v).unwrap_or(i64::MAX)),
-    f64 => |v| Self::Float(v),
-    f32 => |v| Self::Float(v.into()),
-    &'static str => |v| Self::Static(v),
-    Name => |v| Self::Shared(v.0),
-    &Name => |v| Self::Shared(v.0.clone()),
-    &ModelVersion => |v| Self::Shared(v.0.clone()),
-    RequestId => |v| Self::Shared(v.to_string().into()),
-    Duration => |v| Self::Float(v.as_secs_f64()),
+    bool => |v| Given::Bool(v),
+    i64 => |v| Given::Int(v),
+    i32 => |v| Given::Int(v.into()),
+    u8 => |v| Given::Int(v.into()),
+    u16 => |v| Given::Int(v.into()),
+    u32 => |v| Given::Int(v.into()),
+    u64 => |v| Given::Int(i64::try_from(v).unwrap_or(i64::MAX)),
+    usize => |v| Given::Int(i64::try_from(v).unwrap_or(i64::MAX)),
+    f64 => |v| Given::Float(v),
+    f32 => |v| Given::Float(v.into()),
+    &'static str => |v| Given::Static(v),
+    &'a Name => |v| Given::Text(&v.0),
+    &'a ModelVersion => |v| Given::Text(&v.0),
+    RequestId => |v| Given::Id(v),
+    Duration => |v| Given::Float(v.as_secs_f64()),
 }

@@ -29,6 +29,10 @@ pub enum RequestLogs {
 pub struct TelemetryConfig {
     /// File of OTLP JSON lines, one export request each; none: traces are recorded, decided and not written.
     pub traces: Option<PathBuf>,
+    /// Address of an OTLP/gRPC receiver, such as `http://127.0.0.1:4317`, that gets the kept traces; as well as the file.
+    pub otlp: Option<String>,
+    /// How long one call to that receiver may take. What it does not take for a minute is dropped and counted.
+    pub otlp_timeout: HumanDuration,
     /// A trace or log file beyond this size is renamed to `<name>.1` (which is replaced) and begun anew.
     pub file_limit: ByteSize,
     pub logs: LogTarget,
@@ -42,6 +46,8 @@ pub struct TelemetryConfig {
     pub slow_after: HumanDuration,
     /// Memory that may wait for each writer thread.
     pub queue_limit: ByteSize,
+    /// Verifies the `x-pz-debug` tokens with which an operator has the edge keep single traces. None: there are none.
+    pub debug_key: Option<Secret>,
     /// Keys `user_id_hash`; the same in every process whose logs should join. None: the hash says `none`.
     pub log_key: Option<Secret>,
 }
@@ -50,6 +56,8 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             traces: None,
+            otlp: None,
+            otlp_timeout: HumanDuration::secs(10),
             file_limit: ByteSize(256 << 20),
             logs: LogTarget::Stderr,
             log_level: crate::LogLevel::Info,
@@ -58,6 +66,7 @@ impl Default for TelemetryConfig {
             sample_edge_only: 0.001,
             slow_after: HumanDuration::millis(200),
             queue_limit: ByteSize(8 << 20),
+            debug_key: None,
             log_key: None,
         }
     }

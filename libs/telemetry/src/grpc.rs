@@ -21,23 +21,41 @@ const VERDICT: HeaderName = HeaderName::from_static("x-pz-verdict");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// `1;k=<bits>;rec=1;m=0`: version, reasons of the subtree, that it recorded, and that none of its own callees is missing.
-fn write_verdict(bits: u8, headers: &mut HeaderMap) {
-    if bits != 0
-        && let Ok(value) = HeaderValue::from_str(&format!("1;k={bits};rec=1;m=0"))
-    {
-        headers.insert(VERDICT, value);
-    }
+/// What a callee says about its part of the trace: `1;k=<bits>;rec=<0|1>;m=<n>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// [`Class`](crate::Class) bits of the subtree.
+    pub(crate) bits: u8,
+    /// Whether the callee recorded its spans.
+    pub(crate) recorded: bool,
+    /// How many of its own callees, and theirs, did not.
+    pub(crate) missing: u16,
 }
 
-/// The reason bits, zero when there is no verdict that we understand.
-fn read_verdict(headers: &HeaderMap) -> u8 {
-    let bits = || {
-        let fields = headers.get(VERDICT)?.to_str().ok()?.strip_prefix("1;")?;
-        let bits: u8 = fields.split(';').find_map(|field| field.strip_prefix("k="))?.parse().ok()?;
-        Some(bits & 15)
-    };
-    bits().unwrap_or(0)
+impl Verdict {
+    fn write(self, headers: &mut HeaderMap) {
+        // The two that almost every answer has.
+        let value = match self {
+            Self { bits: 0, recorded: true, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=1;m=0")),
+            Self { bits: 0, recorded: false, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=0;m=0")),
+            Self { bits, recorded, missing } => {
+                HeaderValue::from_str(&format!("1;k={bits};rec={};m={missing}", u8::from(recorded)))
+            }
+        };
+        if let Ok(value) = value {
+            headers.insert(VERDICT, value);
+        }
+    }
+
+    /// None when there is none that we understand. Without `rec` or `m` nothing is missing.
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(VERDICT)?.to_str().ok()?.strip_prefix("1;")?;
+        let field = |name: &str| text.split(';').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let bits: u8 = field("k")?.parse().ok()?;
+        let recorded = field("rec").is_none_or(|recorded| recorded != "0");
+        let missing = field("m").map_or(Some(0), |missing| missing.parse().ok())?;
+        Some(Self { bits: bits & 15, recorded, missing })
+    }
 }
 
 fn read_status(headers: &HeaderMap) -> Option<Code> {
@@ -102,14 +120,22 @@ mod tests {
     #[test]
     fn verdicts_travel() {
         let mut headers = HeaderMap::new();
-        write_verdict(0, &mut headers);
-        assert!(headers.is_empty());
-        write_verdict(10, &mut headers);
-        assert_eq!(headers[VERDICT], "1;k=10;rec=1;m=0");
-        assert_eq!(read_verdict(&headers), 10);
-        for bad in ["2;k=8", "1;k=999", "1;x=1", ""] {
+        for (bits, recorded, missing, text) in [
+            (0, true, 0, "1;k=0;rec=1;m=0"),
+            (0, false, 0, "1;k=0;rec=0;m=0"),
+            (10, true, 0, "1;k=10;rec=1;m=0"),
+            (8, false, 65535, "1;k=8;rec=0;m=65535"),
+        ] {
+            let verdict = Verdict { bits, recorded, missing };
+            verdict.write(&mut headers);
+            assert_eq!(headers[VERDICT], text);
+            assert_eq!(Verdict::read(&headers), Some(verdict));
+        }
+        headers.insert(VERDICT, "1;k=255;new=x".parse().unwrap());
+        assert_eq!(Verdict::read(&headers), Some(Verdict { bits: 15, recorded: true, missing: 0 }));
+        for bad in ["2;k=8", "1;k=999", "1;x=1", "", "1;k=1;m=65536", "1;k=-1"] {
             headers.insert(VERDICT, bad.parse().unwrap());
-            assert_eq!(read_verdict(&headers), 0, "{bad}");
+            assert_eq!(Verdict::read(&headers), None, "{bad}");
         }
     }
 }

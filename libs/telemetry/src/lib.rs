@@ -7,8 +7,12 @@
 //! exported ([`sampling`]). What a span or metric means belongs to the service that emits it.
 
 mod attr;
+mod baggage;
+mod buffers;
+mod carrier;
 mod config;
 mod context;
+mod door;
 pub mod encode;
 mod export;
 pub mod grpc;
@@ -19,13 +23,20 @@ mod metrics;
 mod red;
 pub mod sampling;
 mod scope;
+mod settle;
 mod sink;
 mod span;
 mod telemetry;
+mod ticks;
+mod trace;
+mod tracestate;
 
 pub use attr::{AttrValue, Name};
+pub use baggage::{Baggage, BaggageKey};
+pub use carrier::{Carrier, CarrierMut, Field, RecordHeaders};
 pub use config::{LogTarget, RequestLogs, TelemetryConfig};
 pub use context::TraceParent;
+pub use door::debug_token;
 pub use hash::UserHash;
 pub use labels::{Label, LabelPair};
 pub use log::{Event, Fields, LogEvent, LogLevel, Loggable, Number, PersonalizationComplete};
@@ -33,5 +44,5 @@ pub use metrics::{By, Counter, Gauge, Histogram, KnownGauge, LATENCY_BUCKETS, LL
 pub use red::{EdgeRed, Red};
 pub use sampling::Class;
 pub use scope::{Deadline, Scope};
-pub use span::{Kind, Span, SpanGuard};
+pub use span::{Attributes, Kind, Span, SpanGuard};
 pub use telemetry::{Clock, Guard, ServiceInfo, Telemetry, TelemetryError};

@@ -80,10 +80,6 @@ impl Threshold {
         let value = u64::from_str_radix(digits, 16).ok()?;
         Some(Self(value << (4 * (14 - digits.len()))))
     }
-
-    pub(crate) fn tracestate(self) -> String {
-        format!("ot=th:{self}")
-    }
 }
 
 impl fmt::Display for Threshold {

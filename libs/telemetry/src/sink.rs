@@ -148,7 +148,7 @@ impl Output {
         Ok(Self::File { path: path.into(), file, written, limit })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().lock().write_all(bytes),
             Self::Stderr => io::stderr().lock().write_all(bytes),

@@ -1,18 +1,22 @@
 //! Starting, sharing and flushing; everything a service holds of telemetry.
 
-use crate::export::Resource;
+use crate::buffers::Pool;
+use crate::context::Context;
+use crate::door::{DebugDoor, Rejections};
+use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
 use crate::hash::UserHasher;
 use crate::log::{Line, LogEvent, LogLevel, RateLimit};
 use crate::sampling::{Class, Policy, Threshold, Verdict};
 use crate::sink::{DropCounters, Output, Sink};
-use crate::span::{Kind, KeptTrace, Span};
-use crate::{Counter, LogTarget, Metrics, RequestLogs, TelemetryConfig, TraceParent, UserHash};
+use crate::settle::KeptTrace;
+use crate::ticks::Ticks;
+use crate::{Counter, Kind, LogTarget, Metrics, RequestLogs, Span, TelemetryConfig, TraceParent, UserHash};
 use attune_domain::{RequestId, Uid, UnixMillis};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where wall-clock time comes from.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -46,6 +50,8 @@ pub enum TelemetryError {
     Thread(&'static str, #[source] std::io::Error),
     #[error("telemetry.{0} must be 0, or between 0.000001 and 1")]
     Share(&'static str),
+    #[error("telemetry.otlp: {0}")]
+    Otlp(String),
     #[error("the system gave no random bytes: {0}")]
     Random(String),
 }
@@ -61,13 +67,18 @@ struct Inner {
     metrics: Metrics,
     decisions: [[Counter; 2]; Class::ALL.len()],
     dropped_spans: Counter,
+    rejections: Rejections,
     sequence: AtomicU64,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     clock: Clock,
-    anchor: Mutex<(Instant, u64)>,
+    ticks: Ticks,
+    /// A reading of the ticks and the wall-clock nanoseconds of the same moment.
+    anchor: Mutex<(u64, u64)>,
+    pool: Pool,
+    debug: DebugDoor,
     seed: u64,
     boot_id: String,
     policy: Policy,
@@ -76,7 +87,7 @@ struct Shared {
     request_logs: RequestLogs,
     hasher: UserHasher,
     rate: RateLimit,
-    traces: Option<Sink<KeptTrace>>,
+    traces: Exporters,
     logs: Option<Sink<Line>>,
 }
 
@@ -104,14 +115,17 @@ impl Telemetry {
             Output::file(path, config.file_limit.get())
                 .map_err(|source| TelemetryError::Open { what, path: path.clone(), source })
         };
-        let trace_drops = drops("trace_export_dropped_total", "Kept traces that could not be written.");
-        let traces = match &config.traces {
-            Some(path) => {
-                let sink = Sink::spawn("trace-writer", open("trace", path)?, limit, trace_drops);
-                Some(sink.map_err(|e| TelemetryError::Thread("trace", e))?)
-            }
-            None => None,
-        };
+        let export = ExportMetrics::new(&metrics);
+        let mut traces = Exporters::default();
+        if let Some(path) = &config.traces {
+            let file = TraceFile::new(open("trace", path)?);
+            traces.add("trace-writer", file, limit, &export).map_err(|e| TelemetryError::Thread("trace", e))?;
+        }
+        if let Some(address) = &config.otlp {
+            let collector = Collector::new(address, config.otlp_timeout.get())
+                .map_err(|error| TelemetryError::Otlp(error.to_string()))?;
+            traces.add("trace-exporter", collector, limit, &export).map_err(|e| TelemetryError::Thread("trace", e))?;
+        }
         let output = match &config.logs {
             LogTarget::Stdout => Some(Output::Stdout),
             LogTarget::Stderr => Some(Output::Stderr),
@@ -128,10 +142,14 @@ impl Telemetry {
         };
         let mut boot_id = String::new();
         crate::context::push_hex(&random[..8], &mut boot_id);
-        let anchor = (Instant::now(), millis_to_nanos(clock()));
+        let ticks = Ticks::new();
+        let anchor = (ticks.now(), millis_to_nanos(clock()));
         let shared = Arc::new(Shared {
             clock,
+            ticks,
             anchor: Mutex::new(anchor),
+            pool: Pool::default(),
+            debug: DebugDoor::new(config.debug_key.clone()),
             seed: u64::from_le_bytes([
                 random[8], random[9], random[10], random[11], random[12], random[13], random[14], random[15],
             ]),
@@ -167,8 +185,9 @@ impl Telemetry {
         let help = "Spans beyond a trace's bound, or begun after its end.";
         let dropped_spans = metrics.counter("trace_spans_dropped_total", help, &[]);
         let resource = Arc::new(Resource::new(&info, &shared.boot_id));
+        let rejections = Rejections::new(&metrics);
         let sequence = AtomicU64::new(0);
-        Self(Arc::new(Inner { info, resource, metrics, decisions, dropped_spans, sequence, shared }))
+        Self(Arc::new(Inner { info, resource, metrics, decisions, dropped_spans, rejections, sequence, shared }))
     }
 
     pub fn info(&self) -> &ServiceInfo {
@@ -199,7 +218,8 @@ impl Telemetry {
 
     /// Begins a local root. With a parent its trace id is used, otherwise `id`.
     pub fn root(&self, name: &'static str, kind: Kind, parent: Option<TraceParent>, id: RequestId) -> Span {
-        Span::root(self, name, kind, parent, id)
+        let id = parent.map_or(id, |parent| parent.trace_id);
+        Span::root(self, name, kind, id, Context::from(parent))
     }
 
     /// Writes a line, subject to the level and, for repeated warnings and errors, to a rate limit that reports what it
@@ -220,7 +240,7 @@ impl Telemetry {
     }
 
     /// [`log`](Self::log) for the events of every request: one whose trace is not kept is not even built.
-    pub fn log_if_kept<E: LogEvent>(&self, span: &Span, build: impl FnOnce(&Self) -> E + Send + 'static) {
+    pub fn log_if_kept<E: LogEvent>(&self, span: &Span, build: impl FnOnce(&Self) -> E + Send + Sync + 'static) {
         let shared = &self.0.shared;
         if shared.logs.is_none() {
             return;
@@ -260,9 +280,7 @@ impl Telemetry {
     }
 
     pub(crate) fn export(&self, trace: KeptTrace) {
-        if let Some(traces) = &self.0.shared.traces {
-            traces.push(trace);
-        }
+        self.0.shared.traces.push(trace);
     }
 
     pub(crate) fn policy(&self) -> Policy {
@@ -273,8 +291,24 @@ impl Telemetry {
         self.0.shared.slow_after
     }
 
-    pub(crate) fn resource(&self) -> Arc<Resource> {
-        self.0.resource.clone()
+    pub(crate) fn resource(&self) -> &Arc<Resource> {
+        &self.0.resource
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.shared.pool
+    }
+
+    pub(crate) fn ticks(&self) -> &Ticks {
+        &self.0.shared.ticks
+    }
+
+    pub(crate) fn rejections(&self) -> &Rejections {
+        &self.0.rejections
+    }
+
+    pub(crate) fn debug_door(&self) -> &DebugDoor {
+        &self.0.shared.debug
     }
 
     pub(crate) fn count_decision(&self, verdict: Verdict) {
@@ -285,23 +319,23 @@ impl Telemetry {
         self.0.dropped_spans.inc();
     }
 
-    /// Distinct for every local root, also for two of one trace in one process.
-    pub(crate) fn span_seed(&self, id: RequestId) -> u64 {
-        let next = self.0.shared.seed.wrapping_add(self.0.sequence.fetch_add(1, Relaxed));
-        mix(next ^ id.randomness() ^ mix(self.0.info.service.as_ptr() as u64))
+    /// Distinct for every local root, also for two of one trace in one process, as long as the numbers are.
+    pub(crate) fn span_seed(&self, id: RequestId, number: u64) -> u64 {
+        mix(self.0.shared.seed.wrapping_add(number) ^ id.randomness())
     }
 
-    /// Wall-clock nanoseconds of a monotonic instant, so that spans of one process order as they happened.
-    pub(crate) fn unix_ns(&self, at: Instant) -> u64 {
-        let wall = millis_to_nanos(self.now());
+    /// Wall-clock nanoseconds of a reading of the ticks, so that spans of one process order as they happened.
+    pub(crate) fn unix_ns(&self, at: u64) -> u64 {
+        let ticks = self.ticks();
+        let (now, wall) = (ticks.now(), millis_to_nanos(self.now()));
         let mut anchor = self.0.shared.anchor.lock();
         let (base, base_ns) = *anchor;
-        let derived = base_ns + u64::try_from(at.saturating_duration_since(base).as_nanos()).unwrap_or(0);
-        if derived.abs_diff(wall) <= MAX_DRIFT_NS {
-            return derived;
+        let mut derived = base_ns + ticks.nanos(base, now);
+        if derived.abs_diff(wall) > MAX_DRIFT_NS {
+            *anchor = (now, wall);
+            derived = wall;
         }
-        *anchor = (at, wall);
-        wall
+        derived.saturating_sub(ticks.nanos(at, now))
     }
 }
 
@@ -320,7 +354,7 @@ pub struct Guard {
 impl Guard {
     /// Waits until all that was recorded is written; false when `limit` passed first.
     pub fn flush(&self, limit: Duration) -> bool {
-        let traces = self.shared.traces.as_ref().is_none_or(|sink| sink.flush(limit));
+        let traces = self.shared.traces.flush(limit);
         let logs = self.shared.logs.as_ref().is_none_or(|sink| sink.flush(limit));
         traces && logs
     }
@@ -329,7 +363,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.flush(FLUSH_LIMIT);
-        self.shared.traces.iter().for_each(Sink::stop);
+        self.shared.traces.stop();
         self.shared.logs.iter().for_each(Sink::stop);
     }
 }

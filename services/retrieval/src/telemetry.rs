@@ -79,7 +79,7 @@ impl RetrievalMetrics {
 pub(crate) fn describe_search(span: &Span, index: &[u8; 16], top_k: usize) {
     let hex: String = index[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(name) = Name::new(&hex) {
-        span.set("index", name);
+        span.set("index", &name);
     }
     span.set("top_k", top_k);
 }

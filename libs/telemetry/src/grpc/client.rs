@@ -1,7 +1,7 @@
 //! The client side: CLIENT span, deadline sent and enforced here too, verdict read.
 
 use super::methods::Method;
-use super::{GRPC_TIMEOUT, code_name, is_failure, read_status, read_verdict, write_timeout};
+use super::{GRPC_TIMEOUT, Verdict, code_name, is_failure, read_status, write_timeout};
 use crate::{Deadline, Scope, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -57,9 +57,7 @@ where
         if deadline.passed() {
             return Box::pin(async move { Err(call.fail(Status::deadline_exceeded("no time left to call"))) });
         }
-        if !scope.span.is_none() {
-            call.span.traceparent().inject(request.headers_mut());
-        }
+        call.span.inject(request.headers_mut());
         if !deadline.is_none()
             && let Ok(value) = HeaderValue::from_str(&write_timeout(deadline.remaining()))
         {
@@ -95,7 +93,6 @@ fn transport_status(error: BoxError, deadline: Deadline) -> Status {
 
 /// A call in progress; dropping it unfinished records it as cancelled.
 struct Call {
-    caller: Span,
     span: Span,
     finished: bool,
 }
@@ -105,18 +102,22 @@ impl Call {
         let span = match method {
             Some(method) => {
                 let span = scope.span.client(method.full_name());
-                span.set("rpc.system.name", "grpc");
-                span.set("rpc.method", method.full_name());
+                span.with(|span| {
+                    span.set("rpc.system.name", "grpc").set("rpc.method", method.full_name());
+                });
+                span.answered(None);
                 span
             }
             None => Span::none(),
         };
-        Self { caller: scope.span.clone(), span, finished: false }
+        Self { span, finished: false }
     }
 
     /// A callee that keeps its subtree makes us keep the trace.
     fn note(&self, headers: &HeaderMap) {
-        self.caller.promote(read_verdict(headers));
+        if let Some(verdict) = Verdict::read(headers) {
+            self.span.answered(Some(verdict));
+        }
     }
 
     fn finish(&mut self, code: Code) {

@@ -1,10 +1,10 @@
 //! The server side: SERVER span, deadline, request metrics, verdict.
 
 use super::methods::{Method, OTHER};
-use super::{code_name, is_failure, read_status, read_timeout, write_verdict};
-use crate::{Class, Deadline, Kind, Red, Scope, Span, Telemetry, TraceParent};
+use super::{Verdict, code_name, is_failure, read_status, read_timeout};
+use crate::{Class, Deadline, Kind, Red, Scope, Span, Telemetry};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -79,7 +79,7 @@ where
         }
         let timeout = read_timeout(request.headers()).unwrap_or(self.layer.max_deadline);
         let deadline = Deadline::after(timeout.min(self.layer.max_deadline));
-        let mut call = Call::begin(&self.layer, method, TraceParent::extract(request.headers()), deadline);
+        let mut call = Call::begin(&self.layer, method, request.headers(), deadline);
         request.extensions_mut().insert(Scope::new(call.span.clone(), deadline));
         Box::pin(async move {
             let mut response = match tokio::time::timeout_at(deadline.instant(), inner.call(request)).await {
@@ -89,11 +89,11 @@ where
             match read_status(response.headers()) {
                 Some(code) => {
                     call.finish(code);
-                    write_verdict(call.bits, response.headers_mut());
+                    call.verdict.inspect(|verdict| verdict.write(response.headers_mut()));
                     Ok(response)
                 }
                 None => {
-                    write_verdict(call.span.verdict_bits(), response.headers_mut());
+                    call.span.verdict().inspect(|verdict| verdict.write(response.headers_mut()));
                     Ok(response.map(|inner| Body::new(ServerBody { inner, call })))
                 }
             }
@@ -108,29 +108,29 @@ struct Call {
     endpoint: &'static str,
     deadline: Deadline,
     finished: bool,
-    bits: u8,
+    verdict: Option<Verdict>,
 }
 
 impl Call {
     fn begin(
         layer: &GrpcServerLayer,
         method: Option<&'static Method>,
-        parent: Option<TraceParent>,
+        headers: &HeaderMap,
         deadline: Deadline,
     ) -> Self {
         let telemetry = &layer.telemetry;
         let name = method.map_or("rpc.unknown", |method| method.span);
-        let id = parent.map_or_else(|| telemetry.new_id(), |parent| parent.trace_id);
-        let span = telemetry.root(name, Kind::Server, parent, id);
-        span.set("rpc.system.name", "grpc");
-        span.set("rpc.method", method.map_or("_OTHER", Method::full_name));
+        let span = telemetry.adopt(name, Kind::Server, headers);
+        span.with(|span| {
+            span.set("rpc.system.name", "grpc").set("rpc.method", method.map_or("_OTHER", Method::full_name));
+        });
         if method.is_some_and(|method| method.llm) {
             span.mark(Class::Llm);
         }
         let owned = method.filter(|method| method.owner == telemetry.info().service);
         let endpoint = owned.map_or(OTHER, |method| method.endpoint);
         layer.red.begin(endpoint);
-        Self { span, red: layer.red.clone(), endpoint, deadline, finished: false, bits: 0 }
+        Self { span, red: layer.red.clone(), endpoint, deadline, finished: false, verdict: None }
     }
 
     fn finish(&mut self, code: Code) {
@@ -141,7 +141,7 @@ impl Call {
         if is_failure(code) {
             self.span.fail(code_name(code));
         }
-        self.bits = self.span.verdict_bits();
+        self.verdict = self.span.verdict();
         self.red.record(self.endpoint, code, self.span.elapsed(), &self.span);
         self.span.end();
     }
@@ -178,7 +178,7 @@ impl HttpBody for ServerBody {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     this.call.finish(read_status(trailers).unwrap_or(Code::Unknown));
-                    write_verdict(this.call.bits, trailers);
+                    this.call.verdict.inspect(|verdict| verdict.write(trailers));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
