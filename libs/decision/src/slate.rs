@@ -157,20 +157,25 @@ pub fn choose(
     }
     let sample_digest = Digest::default().f32s(&s.draws).finish();
 
-    // The pool: the best by mean (what exploitation would show), and the best by draw.
     mark_top(policy, limit, items, facts.categories, s);
-    s.pool.clear();
-    s.pool.extend(s.keys.iter().map(|&key_by_mean| index(key_by_mean)).map(|i| key(i, s.draws[i])));
-    if explores {
-        best(&mut s.keys, (3 * limit).min(n), &s.draws);
-        s.pool.extend(s.keys.iter().filter(|&&key| !s.is_top[index(key)]));
-    }
-    s.pool.sort_unstable();
 
     // The same uniform number for both bounds: the share is within them on average for any `limit`.
     let u = uniform(seed, PURPOSE_EXPLORATION);
     let at_most = (f64::from(policy.exploration_max) * limit as f64 + u) as usize;
     let at_least = ((f64::from(policy.exploration_min) * limit as f64 + u) as usize).min(n - limit);
+    let is_uniform = |slot: usize| uniform(seed, PURPOSE_UNIFORM | slot as u64) < f64::from(policy.uniform);
+    let uniform_slots = (0..limit).filter(|&slot| is_uniform(slot)).count();
+
+    // The pool: the best by mean, which exploitation would show, and as many of the others, best by draw, as can come
+    // to be shown for their draw.
+    s.pool.clear();
+    s.pool.extend(s.keys.iter().map(|&by_mean| index(by_mean)).map(|i| key(i, s.draws[i])));
+    if explores {
+        let others = at_most.max(at_least) + uniform_slots;
+        best_others(&mut s.keys, others.min(n - limit), &s.draws, &s.is_top);
+        s.pool.extend_from_slice(&s.keys);
+    }
+    s.pool.sort_unstable();
 
     s.taken.clear();
     s.taken.resize(n, false);
@@ -185,7 +190,7 @@ pub fn choose(
     // Everything before it in the pool is taken.
     let mut first = 0;
     for slot in 0..limit {
-        let is_uniform = uniform(seed, PURPOSE_UNIFORM | slot as u64) < f64::from(policy.uniform);
+        let is_uniform = is_uniform(slot);
         let left = limit - slot;
         let pick = if is_uniform {
             uniform_pick(seed, slot, n, &s.taken)
@@ -238,6 +243,22 @@ fn best(keys: &mut Vec<u64>, k: usize, values: &[f32]) {
         keys.select_nth_unstable(k - 1);
     }
     keys.truncate(k);
+}
+
+/// Leaves the keys of the `k` best values that are not on top, best first. For small `k`.
+fn best_others(keys: &mut Vec<u64>, k: usize, values: &[f32], is_top: &[bool]) {
+    keys.clear();
+    if k == 0 {
+        return;
+    }
+    for (i, (&value, &is_top)) in values.iter().zip(is_top).enumerate() {
+        let new = key(i, value);
+        if is_top || keys.len() == k && new > keys[k - 1] {
+            continue;
+        }
+        keys.truncate(k - 1);
+        keys.insert(keys.partition_point(|&known| known < new), new);
+    }
 }
 
 /// Discounts what has more than its category's share of better items before it, then marks the `limit` best by mean
@@ -374,6 +395,17 @@ mod tests {
             prop_assert_eq!(key(i, x).cmp(&key(j, y)), y.total_cmp(&x).then(i.cmp(&j)));
             prop_assert_eq!(key(i, x).cmp(&key(j, x)), i.cmp(&j));
             prop_assert_eq!(index(key(i, x)), i);
+        }
+
+        #[test]
+        fn the_best_others_are_the_best_of_the_rest(values in prop::collection::vec(0f32..1.0, 1..80), k in 0usize..20, seed: u64) {
+            let is_top: Vec<bool> = (0..values.len()).map(|i| mix(seed ^ i as u64) % 3 == 0).collect();
+            let mut want: Vec<u64> = (0..values.len()).filter(|&i| !is_top[i]).map(|i| key(i, values[i])).collect();
+            want.sort_unstable();
+            want.truncate(k);
+            let mut got = Vec::new();
+            best_others(&mut got, k, &values, &is_top);
+            prop_assert_eq!(got, want);
         }
 
         /// The short way to the best after discounts gives what sorting everything gives.

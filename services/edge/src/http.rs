@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use respond::Body;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ struct Answer {
 }
 
 /// Answers one request.
-pub(crate) async fn handle(parts: Arc<Parts>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let now = (parts.clock)();
     let id = serve::new_request_id(now);
     let name = match request.uri().path() {
@@ -41,7 +42,7 @@ pub(crate) async fn handle(parts: Arc<Parts>, request: Request<Incoming>) -> Res
     let span = parts.telemetry.root(name, Kind::Server, None, id).guard();
     span.set("pop_location", &parts.pop);
     span.set("http.request.method", respond::method_name(request.method()));
-    let answer = route(&parts, &span, request, id, now).await.unwrap_or_else(|problem| {
+    let answer = route(&parts, &span, client, request, id, now).await.unwrap_or_else(|problem| {
         if name == "edge.personalize" {
             parts.metrics.page_refused();
         }
@@ -59,6 +60,7 @@ pub(crate) async fn handle(parts: Arc<Parts>, request: Request<Incoming>) -> Res
 async fn route(
     parts: &Arc<Parts>,
     span: &Span,
+    client: IpAddr,
     request: Request<Incoming>,
     id: RequestId,
     now: i64,
@@ -67,20 +69,12 @@ async fn route(
         ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, id, now).await,
         ("/v1/feedback", &Method::POST) => feedback(parts, span, request, id, now).await,
         ("/v1/explain", &Method::GET) => explain(parts, span, &request, id).await,
-        ("/v1/about", &Method::GET) if from_here(&request) => Ok(about(parts, id)),
+        ("/v1/about", &Method::GET) if client.is_loopback() => Ok(about(parts, id)),
         ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
         ("/v1/feedback", _) => Err(not_allowed("POST")),
         ("/v1/explain", _) => Err(not_allowed("GET")),
         _ => Err(ProblemKind::UnknownRoute.into()),
     }
-}
-
-/// Where the client is, as the accept loop noted it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Client(pub(crate) std::net::IpAddr);
-
-fn from_here(request: &Request<Incoming>) -> bool {
-    request.extensions().get::<Client>().is_some_and(|client| client.0.is_loopback())
 }
 
 /// For tools on the same machine: where the origin and the bundle are.

@@ -5,7 +5,7 @@
 use attune_decision::{
     Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, Scratch, ScoredItems, Stage, choose,
 };
-use attune_domain::{Context, ItemIx, Reason, UserState};
+use attune_domain::{Context, Reason, UserState};
 use attune_serving::Serving;
 use std::cell::RefCell;
 
@@ -89,25 +89,32 @@ fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
     }
     b.round += 1;
     // What was seen counts as taken: cheaper than a search in it for every candidate.
+    let (taken_in, round) = (&mut b.taken_in[..], b.round);
     for seen in inputs.state.window.seen() {
-        if let Some(taken) = b.taken_in.get_mut(seen.item.index()) {
-            *taken = b.round;
+        if let Some(taken) = taken_in.get_mut(seen.item.index()) {
+            *taken = round;
         }
     }
     let room = inputs.own.len() + inputs.candidates.len();
     b.items.resize(room, 0);
     b.offsets.resize(room, 0.0);
     b.reasons.resize(room, Reason::Favourite);
+    // As slices of their own, so that a write to one cannot be thought to move another.
+    let (taken_in, round, available) = (&mut b.taken_in[..], b.round, &serving.available[..]);
+    let (items, offsets, reasons) = (&mut b.items[..], &mut b.offsets[..], &mut b.reasons[..]);
     let mut count = 0;
     for list in [inputs.own, inputs.candidates] {
         for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
-            let Some(taken) = b.taken_in.get_mut(item as usize) else { continue };
+            let (Some(taken), Some(&is_available)) = (taken_in.get_mut(item as usize), available.get(item as usize))
+            else {
+                continue;
+            };
             // Written always and kept or not by the count: whether an item is kept cannot be guessed.
-            let kept = *taken != b.round && serving.is_available(ItemIx(item));
-            *taken = b.round;
-            b.items[count] = item;
-            b.offsets[count] = offset;
-            b.reasons[count] = reason;
+            let kept = (*taken != round) & is_available;
+            *taken = round;
+            items[count] = item;
+            offsets[count] = offset;
+            reasons[count] = reason;
             count += usize::from(kept);
         }
     }

@@ -20,6 +20,8 @@ type Events = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
 /// Nearly always one buffer; a stream only for server-sent events.
 pub(crate) type Body = Either<Full<Bytes>, StreamBody<Events>>;
 
+/// Of a page, with those that hyper adds.
+const USUAL_HEADERS: usize = 10;
 const TRACE_RESPONSE: &str = "traceresponse";
 const SERVER_TIMING: &str = "server-timing";
 const CACHE_STATUS: &str = "cache-status";
@@ -140,6 +142,7 @@ fn with_type(status: StatusCode, body: Body, media_type: &'static str, id: Reque
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.reserve(USUAL_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     let mut trace = [0; 39];

@@ -1,6 +1,6 @@
 //! Accepting connections: bounded in number, in the time a client may take, and in what one client may ask.
 
-use super::{Client, handle, respond};
+use super::{handle, respond};
 use crate::problem::ProblemKind;
 use crate::{Edge, Parts};
 use attune_domain::{RequestId, UnixMillis};
@@ -105,8 +105,7 @@ fn connection(
     let handler = {
         let parts = Arc::clone(parts);
         let clients = Arc::clone(clients);
-        service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Client(client));
+        service_fn(move |request: Request<Incoming>| {
             let parts = Arc::clone(&parts);
             let refusal = if !has_slot {
                 Some(ProblemKind::Unavailable)
@@ -117,7 +116,7 @@ fn connection(
             };
             async move {
                 Ok::<_, Infallible>(match refusal {
-                    None => handle(parts, request).await,
+                    None => handle(parts, client, request).await,
                     Some(kind) => {
                         let mut response = respond::problem(&kind.into(), new_request_id((parts.clock)()));
                         if kind == ProblemKind::Unavailable {
