@@ -82,15 +82,20 @@ pub struct Scratch {
     pool: Vec<u64>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
+    /// By category; all untouched between slates.
     categories: Vec<CategoryCount>,
+    touched: Vec<u16>,
 }
 
-/// How often a category has come so far, and the discount on its next item.
-#[derive(Debug)]
+/// How often a category has come so far, and the discount on its last item.
+#[derive(Debug, Clone, Copy)]
 struct CategoryCount {
-    category: u16,
     count: u32,
     factor: f32,
+}
+
+impl CategoryCount {
+    const UNTOUCHED: Self = Self { count: 0, factor: 1.0 };
 }
 
 /// A slate: indices into the candidates, best first.
@@ -276,7 +281,6 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
     s.keys.sort_unstable();
     // Nothing outside the depth is discounted, so nothing there can be better than this.
     let bound = s.keys[depth - 1];
-    s.categories.clear();
     let free = (policy.category_share * limit as f32).ceil().max(1.0) as u32;
     for place in &mut s.keys {
         let i = index(*place);
@@ -284,10 +288,13 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
         if category == u16::MAX {
             continue;
         }
-        let Some(known) = s.categories.iter_mut().find(|known| known.category == category) else {
-            s.categories.push(CategoryCount { category, count: 1, factor: 1.0 });
-            continue;
-        };
+        if s.categories.len() <= category.into() {
+            s.categories.resize(usize::from(category) + 1, CategoryCount::UNTOUCHED);
+        }
+        let known = &mut s.categories[usize::from(category)];
+        if known.count == 0 {
+            s.touched.push(category);
+        }
         known.count += 1;
         if known.count > free {
             known.factor *= policy.category_decay;
@@ -295,6 +302,9 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
             s.draws[i] *= known.factor;
             *place = key(i, s.means[i]);
         }
+    }
+    for category in s.touched.drain(..) {
+        s.categories[usize::from(category)] = CategoryCount::UNTOUCHED;
     }
     s.keys.select_nth_unstable(limit - 1);
     if depth < n && s.keys[limit - 1] > bound {

@@ -5,6 +5,7 @@
 //! every CPU. The last `exact` coordinates of a row, which are biases rather than directions, stay `f32`.
 
 use crate::Isa;
+use crate::multiversion::multiversion;
 
 /// Coordinates of a row are padded to a multiple of this.
 const STEP: usize = 32;
@@ -51,7 +52,9 @@ impl CompactRows {
     /// Adds a row; coordinates that are not finite count as 0.
     pub fn push(&mut self, row: &[f32]) {
         let (rounded, exact) = row.split_at(self.dim - self.exact);
-        let scale = largest(rounded) / 127.0;
+        let mut most = [0.0];
+        largest_of(rounded, &mut most);
+        let scale = most[0] / 127.0;
         let start = self.rows.len();
         let per = reciprocal(scale);
         self.rows.extend(rounded.iter().map(|x| quantised(*x, per) as i8));
@@ -74,11 +77,12 @@ impl CompactRows {
         let (rounded, exact) = user.split_at(self.dim - self.exact);
         // As fine as the sum of a row's products can be held in 32 bits.
         let limit = (i32::MAX / (127 * self.width().max(1) as i32)).min(i32::from(i16::MAX)) as f32;
-        query.scale = largest(rounded) / limit;
-        let per = reciprocal(query.scale);
+        let mut most = [0.0];
+        largest_of(rounded, &mut most);
+        query.scale = most[0] / limit;
         query.wide.clear();
-        query.wide.extend(rounded.iter().map(|x| quantised(*x, per) as i16));
         query.wide.resize(self.width(), 0);
+        quantise(rounded, reciprocal(query.scale), &mut query.wide);
         query.exact = [0.0; MAX_EXACT];
         query.exact[..exact.len()].copy_from_slice(exact);
     }
@@ -89,12 +93,43 @@ impl CompactRows {
     }
 }
 
-fn largest(values: &[f32]) -> f32 {
-    values.iter().map(|x| x.abs()).fold(0.0, |most, x| if x > most && x < f32::INFINITY { x } else { most })
+multiversion! {
+    fn largest_of, _largest_on = largest_any(values: &[f32], most: &mut [f32; 1])
+}
+
+/// The largest finite magnitude.
+#[inline(always)]
+fn largest_any(values: &[f32], most: &mut [f32; 1]) {
+    // Lanes side by side: the order of a maximum changes nothing.
+    let mut lanes = [0f32; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    let bounded = |x: f32| if x.abs() < f32::INFINITY { x.abs() } else { 0.0 };
+    for chunk in whole {
+        for l in 0..16 {
+            let x = bounded(chunk[l]);
+            lanes[l] = if x > lanes[l] { x } else { lanes[l] };
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = lane.max(bounded(x));
+    }
+    most[0] = lanes.into_iter().fold(0.0, f32::max);
+}
+
+multiversion! {
+    fn quantise, _quantise_on = quantise_any(values: &[f32], per: f32, out: &mut [i16])
+}
+
+#[inline(always)]
+fn quantise_any(values: &[f32], per: f32, out: &mut [i16]) {
+    for (to, &from) in out.iter_mut().zip(values) {
+        *to = quantised(from, per) as i16;
+    }
 }
 
 /// The nearest whole number of scales, ties to even: with 1.5 * 2^23 added no bits are left for a fraction. `per` is the
 /// reciprocal of the scale; what is not finite counts as 0.
+#[inline(always)]
 fn quantised(x: f32, per: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0;
     let x = if x.is_finite() { x } else { 0.0 };

@@ -11,6 +11,8 @@ pub(crate) struct Object(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     hash: [u8; 16],
+    /// The same, for records, which share it.
+    name: Bytes,
     content: Bytes,
     /// Whether the origin has it.
     sent: AtomicBool,
@@ -20,11 +22,16 @@ impl Object {
     pub(crate) fn new(content: Vec<u8>) -> Self {
         let mut hash = [0; 16];
         hash.copy_from_slice(&blake3::hash(&content).as_bytes()[..16]);
-        Self(Arc::new(Inner { hash, content: Bytes::from(content), sent: AtomicBool::new(false) }))
+        let name = Bytes::copy_from_slice(&hash);
+        Self(Arc::new(Inner { hash, name, content: Bytes::from(content), sent: AtomicBool::new(false) }))
     }
 
     pub(crate) fn hash(&self) -> &[u8; 16] {
         &self.0.hash
+    }
+
+    pub(crate) fn name(&self) -> Bytes {
+        self.0.name.clone()
     }
 
     pub(crate) fn content(&self) -> &Bytes {

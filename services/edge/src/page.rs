@@ -1,7 +1,6 @@
 //! A page: hit, miss or what is left when both fail. The use case, top to bottom.
 
 use crate::Parts;
-use crate::object::Object;
 use crate::request::{Personalize, format_time};
 use crate::score::{HitInputs, decide};
 use crate::sets::{CandidateSet, Freshness};
@@ -207,10 +206,10 @@ fn hit(
     }
     let mut record = new_record(&serving, request, Variant::Treatment, Path::Hit, &decided, level, reason);
     record.policy = parts.policy.to_array().to_vec();
-    record.posteriors = hash_bytes(&held.object);
-    record.state = hash_bytes(&entry.state_object);
-    record.own = hash_bytes(&entry.own_object);
-    record.candidates = hash_bytes(&set.object);
+    record.posteriors = held.object.name();
+    record.state = entry.state_object.name();
+    record.own = entry.own_object.name();
+    record.candidates = set.object.name();
     let objects = [&held.object, &entry.state_object, &entry.own_object, &set.object];
     parts.recorder.record(request.request_id, &record, &objects);
     Page {
@@ -225,10 +224,6 @@ fn hit(
         version: entry.state.version.next_offset,
         explanations: Vec::new(),
     }
-}
-
-fn hash_bytes(object: &Object) -> Bytes {
-    Bytes::copy_from_slice(object.hash())
 }
 
 /// What the holdout gets: everybody's favourites, whoever asks.
@@ -259,7 +254,7 @@ fn baseline_list(
     let variant =
         if reason == LevelReason::BaselineHoldout { Variant::Holdout } else { Variant::Treatment };
     let mut record = new_record(&serving, request, variant, Path::Favourites, &decided, level, Some(reason));
-    record.state = hash_bytes(&entry.state_object);
+    record.state = entry.state_object.name();
     parts.recorder.record(request.request_id, &record, &[&entry.state_object]);
     Page {
         serving,

@@ -121,7 +121,7 @@ impl Recorder {
         let objects = unsent()
             .filter(|object| named.insert(*object.hash()))
             .map(|object| origin::Object {
-                hash: Bytes::copy_from_slice(object.hash()),
+                hash: object.name(),
                 content: object.content().clone(),
             })
             .collect();

@@ -52,7 +52,7 @@ pub struct Deadlines {
 #[serde(deny_unknown_fields)]
 pub struct DecisionsConfig {
     pub queue: usize,
-    pub batch: usize,
+    pub every: HumanDuration,
     pub retention: HumanDuration,
 }
 
@@ -76,8 +76,7 @@ impl OriginConfig {
         }
         for (name, value) in [
             ("decisions.queue", self.decisions.queue),
-            ("decisions.batch", self.decisions.batch),
-            ("watch.queue", self.watch.queue),
+                        ("watch.queue", self.watch.queue),
             ("watch.rebuilds", self.watch.rebuilds),
         ] {
             problems.check(value > 0, name, "must be at least 1");

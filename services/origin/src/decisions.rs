@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,7 +24,10 @@ struct Pending {
 
 pub(crate) struct Decisions {
     log: Arc<dyn DecisionLog>,
-    queue: mpsc::Sender<Pending>,
+    queue: mpsc::UnboundedSender<Pending>,
+    /// Records in the queue, of which there may be so many.
+    waiting: Arc<AtomicUsize>,
+    most_waiting: usize,
     recent: Mutex<RecentDecisions>,
     stored: Arc<Mutex<StoredObjects>>,
     metrics: OriginMetrics,
@@ -37,11 +41,17 @@ impl Decisions {
         tasks: &mut JoinSet<()>,
         shutdown: &Shutdown,
     ) -> Self {
-        let (queue, waiting) = mpsc::channel(config.decisions.queue);
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
         let stored = Arc::new(Mutex::default());
-        let writing = Writing { log: Arc::clone(&log), stored: Arc::clone(&stored), metrics: metrics.clone() };
-        tasks.spawn(writing.run(waiting, config.decisions.batch, shutdown.clone()));
-        Self { log, queue, recent: Mutex::default(), stored, metrics }
+        let writing = Writing {
+            log: Arc::clone(&log),
+            waiting: Arc::clone(&waiting),
+            stored: Arc::clone(&stored),
+            metrics: metrics.clone(),
+        };
+        tasks.spawn(writing.run(receiver, config.decisions.every.get(), shutdown.clone()));
+        Self { log, queue, waiting, most_waiting: config.decisions.queue, recent: Mutex::default(), stored, metrics }
     }
 
     /// Hands a record to the writer, with the objects it names; never waits.
@@ -75,9 +85,10 @@ impl Decisions {
     }
 
     fn enqueue(&self, pending: Pending) {
-        let count = pending.entries.len() as u64;
-        if self.queue.try_send(pending).is_err() {
-            self.metrics.decisions_dropped("queue_full", count);
+        let count = pending.entries.len();
+        let room = |waiting| (waiting + count <= self.most_waiting).then_some(waiting + count);
+        if self.waiting.fetch_update(Relaxed, Relaxed, room).is_err() || self.queue.send(pending).is_err() {
+            self.metrics.decisions_dropped("queue_full", count as u64);
         }
     }
 
@@ -117,27 +128,32 @@ impl Decisions {
 
 struct Writing {
     log: Arc<dyn DecisionLog>,
+    waiting: Arc<AtomicUsize>,
     stored: Arc<Mutex<StoredObjects>>,
     metrics: OriginMetrics,
 }
 
 impl Writing {
     /// Writes what waits until told to stop, then what is left.
-    async fn run(self, mut waiting: mpsc::Receiver<Pending>, batch: usize, shutdown: Shutdown) {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Pending>, every: Duration, shutdown: Shutdown) {
         let mut taken = Vec::new();
         loop {
             let count = tokio::select! {
                 biased;
-                count = waiting.recv_many(&mut taken, batch) => count,
+                count = queue.recv_many(&mut taken, usize::MAX) => count,
                 () = shutdown.wait() => {
-                    waiting.close();
-                    waiting.recv_many(&mut taken, usize::MAX).await
+                    queue.close();
+                    queue.recv_many(&mut taken, usize::MAX).await
                 }
             };
             if count == 0 {
                 return;
             }
             self.write(taken.drain(..)).await;
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = tokio::time::sleep(every) => {}
+            }
         }
     }
 
@@ -153,6 +169,7 @@ impl Writing {
                 objects.extend(pending.objects.into_iter().filter(fresh));
             }
         }
+        self.waiting.fetch_sub(entries.len(), Relaxed);
         let written = entries.len() as u64;
         let mut result = self.log.append(entries.clone(), objects.clone()).await;
         for _ in 0..20 {
