@@ -123,14 +123,21 @@ impl Buffers {
         Some(index)
     }
 
+    /// Nothing changes on a span that has ended.
+    #[inline]
+    pub(crate) fn open(&mut self, span: u8) -> Option<&mut Record> {
+        self.records.get_mut(usize::from(span)).filter(|record| record.ended == OPEN)
+    }
+
     /// A key set again replaces what it held, at the latest when the span is read.
     #[inline]
     pub(crate) fn set(&mut self, span: u8, key: &'static str, value: AttrValue<'_>) {
-        let Some(record) = self.records.get_mut(usize::from(span)) else { return };
-        if record.attrs >= MAX_ATTRS || self.attrs.len() * size_of::<Attr>() + self.text.len() >= MAX_ATTR_BYTES {
+        let Some(record) = self.open(span) else { return };
+        let full = record.attrs >= MAX_ATTRS;
+        if full || self.attrs.len() * size_of::<Attr>() + self.text.len() >= MAX_ATTR_BYTES {
             return self.set_when_full(span, key, value);
         }
-        record.attrs += 1;
+        self.records[usize::from(span)].attrs += 1;
         let value = self.store(value);
         self.attrs.push(Attr { key, value, span });
     }
@@ -176,7 +183,7 @@ impl Buffers {
     }
 
     pub(crate) fn event(&mut self, span: u8, name: &'static str, at: u64) {
-        let Some(record) = self.records.get_mut(usize::from(span)) else { return };
+        let Some(record) = self.open(span) else { return };
         if record.events < MAX_EVENTS {
             record.events += 1;
             self.events.push(EventRecord { name, at, span });
@@ -186,7 +193,8 @@ impl Buffers {
     }
 
     pub(crate) fn link(&mut self, span: u8, trace_id: RequestId, span_id: [u8; 8]) {
-        if self.links.len() < MAX_LINKS {
+        if self.open(span).is_none() {
+        } else if self.links.len() < MAX_LINKS {
             self.links.push(LinkRecord { trace_id, span_id, span });
         } else {
             self.lost_links = self.lost_links.saturating_add(1);

@@ -29,7 +29,7 @@ pub enum RequestLogs {
 pub struct TelemetryConfig {
     /// File of OTLP JSON lines, one export request each; none: traces are recorded, decided and not written.
     pub traces: Option<PathBuf>,
-    /// Address of an OTLP/gRPC receiver, such as `http://127.0.0.1:4317`, that gets the kept traces; as well as the file.
+    /// Address of an OTLP/gRPC receiver, such as `http://127.0.0.1:4317` (or `unix:/path`), that gets the kept traces; as well as the file.
     pub otlp: Option<String>,
     /// How long one call to that receiver may take. What it does not take for a minute is dropped and counted.
     pub otlp_timeout: HumanDuration,

@@ -107,8 +107,7 @@ fn check(key: &Secret, token: &[u8]) -> Option<UnixMillis> {
 fn keyed(key: &Secret, expiry: UnixMillis) -> Hmac<Sha256> {
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
-    mac.update(b"attune debug token ");
-    mac.update(&expiry.to_be_bytes());
+    mac.update(format!("attune debug token {expiry}").as_bytes());
     mac
 }
 

@@ -140,7 +140,7 @@ impl Span {
     /// This span is an error, but one that is the caller's business (not found, invalid): the trace stays normal.
     pub fn fail_softly(&self, error_type: &'static str) {
         self.with_buffers(|buffers, span| {
-            if let Some(record) = buffers.records.get_mut(usize::from(span)) {
+            if let Some(record) = buffers.open(span) {
                 record.error.get_or_insert(error_type);
             }
         });
@@ -164,7 +164,7 @@ impl Span {
             }
         };
         self.with_buffers(|buffers, span| {
-            if let Some(record) = buffers.records.get_mut(usize::from(span)) {
+            if let Some(record) = buffers.open(span) {
                 record.subtree = subtree;
             }
         });
@@ -234,9 +234,7 @@ impl Span {
             return handle.trace.finish(now);
         }
         self.with_buffers(|buffers, span| {
-            if let Some(record) = buffers.records.get_mut(usize::from(span))
-                && record.ended == OPEN
-            {
+            if let Some(record) = buffers.open(span) {
                 record.ended = now;
             }
         });

@@ -39,7 +39,7 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
         _ => "edge.request",
     };
     // What a caller from outside says about tracing is not believed: every answer has a trace of its own.
-    let span = parts.telemetry.root(name, Kind::Server, None, id).guard();
+    let span = parts.telemetry.admit(name, Kind::Server, request.headers(), id).guard();
     span.set("pop_location", &parts.pop);
     span.set("http.request.method", respond::method_name(request.method()));
     let answer = route(&parts, &span, client, request, id, now).await.unwrap_or_else(|problem| {

@@ -15,7 +15,7 @@ use attune_domain::{
 use attune_proto::origin::v1 as origin;
 use attune_rpc::{Code, Deadline, Scope};
 use attune_serving::Serving;
-use attune_telemetry::Span;
+use attune_telemetry::{Baggage, BaggageKey, Name, Span};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -333,6 +333,7 @@ async fn ask_origin(
         want_user_view: request.uid.is_some(),
     };
     let max = if request.explain { parts.config.explain_deadline.get() } else { parts.config.origin_deadline.get() };
+    span.carry(baggage(holdout));
     let scope = Scope::new(span.clone(), Deadline::after(max));
     let answer = match parts.origin.clone().personalize(attune_rpc::request(message, &scope, max)).await {
         Ok(answer) => answer.into_inner(),
@@ -359,6 +360,14 @@ async fn ask_origin(
         version: version.map_or(0, |v| v.next_offset),
         explanations: answer.explanations,
     })
+}
+
+/// What every service asked for this page may know of it.
+fn baggage(holdout: bool) -> Baggage {
+    let assigned = if holdout { "holdout:holdout" } else { "holdout:treatment" };
+    let pairs = [(BaggageKey::Experiment, assigned), (BaggageKey::Tier, Tier::Origin.as_str())];
+    let name = |(key, text)| Some((key, Name::new(text)?));
+    pairs.into_iter().filter_map(name).fold(Baggage::default(), |baggage, (key, name)| baggage.with(key, name))
 }
 
 /// Keeps what the origin sent along.

@@ -5,7 +5,7 @@ mod world;
 
 use attune_rpc::{Code, Deadline, Scope};
 use attune_telemetry::encode::{Format, encode};
-use attune_telemetry::{Kind, Span};
+use attune_telemetry::{Baggage, BaggageKey, Kind, Name, RecordHeaders, Span};
 use std::time::Duration;
 use world::{By, World};
 
@@ -42,6 +42,7 @@ async fn a_call_makes_one_tree() {
             (client, "rpc.system.name", "grpc"),
             (client, "rpc.response.status_code", "OK"),
             (server, "rpc.response.status_code", "OK"),
+            (client, "sampling.subtree", "kept"),
         ] {
             assert_eq!(world::attribute(span, key), Some(value), "{key}");
         }
@@ -145,6 +146,44 @@ async fn the_deadline_travels_and_ends_both_sides() {
     }
 }
 
+/// A service that calls on, twice, and then the event log: all of what travels is the same at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_deadline_and_baggage_survive_every_hop() {
+    for by in By::ALL {
+        let world = World::start(by, |config| config.sample_normal = 1.0).await;
+        // Half of what each call would have by itself.
+        let most = world::PATIENCE / 2;
+        let scope = scope(&world).within(most);
+        let name = |text| Name::new(text).unwrap();
+        let baggage = Baggage::default()
+            .with(BaggageKey::Experiment, name("price:treatment"))
+            .with(BaggageKey::Tier, name("origin"))
+            .with(BaggageKey::Class, name("home"));
+        scope.span.carry(baggage.clone());
+        let first = tokio::spawn(world.call(&scope, world::HOLD, world::PATIENCE));
+        world.handler_entered().await;
+        let mut at = scope.clone();
+        for _ in 0..3 {
+            let next = world.seen_scope();
+            assert_eq!(next.span.trace_id(), scope.span.trace_id(), "{by:?}");
+            assert_eq!(next.span.baggage(), Some(&baggage));
+            // The wire rounds up to a microsecond.
+            assert!(next.deadline.remaining() <= most + Duration::from_micros(10));
+            world.sample(&next, 0, world::PATIENCE).await.unwrap();
+            at = next;
+        }
+        let mut record = RecordHeaders::new();
+        at.span.inject(&mut record);
+        let consumer = world.bandit.adopt("process decisions", Kind::Consumer, &record);
+        assert_eq!((consumer.trace_id(), consumer.baggage()), (scope.span.trace_id(), Some(&baggage)));
+        world.release();
+        first.await.unwrap().unwrap();
+        scope.span.end();
+        let spans = world.spans();
+        assert_eq!(world::attribute(&spans["bandit.sample"], "pz.exp"), Some("price:treatment"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_time_left_is_no_call() {
     let world = World::start(By::Value, |_| {}).await;
@@ -168,6 +207,7 @@ async fn a_caller_that_goes_away_is_a_cancellation() {
         world.handlers_idle().await;
         scope.span.end();
         let spans = world.spans_when(4).await;
+        assert_eq!(world::attribute(&spans[CALL], "sampling.subtree"), Some("requested"), "it never said");
         let cancelled = |name: &str| spans[name]["events"][0]["name"] == "cancelled";
         assert!(cancelled(CALL) && cancelled("bandit.sample"), "{by:?} {spans:?}");
         let text = encode(&[world.bandit.clone()], Format::Text);

@@ -49,6 +49,7 @@ struct Handler {
     released: Semaphore,
     running: AtomicUsize,
     handled: AtomicUsize,
+    seen: Mutex<Option<Scope>>,
     remaining: Mutex<Option<Duration>>,
 }
 
@@ -73,6 +74,7 @@ impl BanditService for Served {
         let _running = Running(&handler.running);
         handler.handled.fetch_add(1, SeqCst);
         *handler.remaining.lock().unwrap() = Some(scope.deadline.remaining());
+        *handler.seen.lock().unwrap() = Some(scope.clone());
         handler.entered.add_permits(1);
         match request.into_inner().seed {
             FAIL => return Err(Error::internal("it broke").into()),
@@ -146,6 +148,7 @@ impl World {
             released: Semaphore::new(0),
             running: AtomicUsize::new(0),
             handled: AtomicUsize::new(0),
+            seen: Mutex::new(None),
             remaining: Mutex::new(None),
         });
         let served = Served(handler.clone());
@@ -209,6 +212,11 @@ impl World {
 
     pub(crate) fn seen_remaining(&self) -> Option<Duration> {
         *self.handler.remaining.lock().unwrap()
+    }
+
+    /// The scope of the last call that the bandit got.
+    pub(crate) fn seen_scope(&self) -> Scope {
+        self.handler.seen.lock().unwrap().clone().unwrap()
     }
 
     pub(crate) fn handled(&self) -> usize {

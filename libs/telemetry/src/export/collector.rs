@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CollectorError {
-    #[error("want an address such as \"http://127.0.0.1:4317\"")]
+    #[error("want an address such as \"http://127.0.0.1:4317\" or \"unix:/path\"")]
     Address,
     #[error("start the exporter's runtime")]
     Runtime(#[source] std::io::Error),
