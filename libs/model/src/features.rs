@@ -61,7 +61,7 @@ pub(crate) const COLUMNS: [(&str, FeatureGroup); 39] = [
 ];
 /// The one-hot context follows the columns above, then one column per attribute value.
 pub(crate) const FIXED: usize = COLUMNS.len() + CONTEXT_ROWS;
-const POSITION: usize = 27;
+pub(crate) const POSITION: usize = 27;
 
 /// Width of a feature row.
 pub(crate) fn width(schema: &FeatureSchema) -> usize {

@@ -47,8 +47,8 @@ pub struct Head {
     /// In words, such as `logged impressions`.
     pub trained_on: String,
     pub rows: u64,
-    /// The output is a probability (or seconds) of the logged traffic, not only an order. Claimed only where
-    /// impressions were logged.
+    /// The output is a probability in the first slot, not only an order. Claimed only where impressions were logged
+    /// and those in the first slot that were kept back say so.
     pub calibrated: bool,
 }
 

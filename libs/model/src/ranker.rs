@@ -33,6 +33,13 @@ impl RankerSection {
         Ok(Self { low, high, mean, layers, model })
     }
 
+    /// What a unit of the feature adds to the click logit beside the deep part.
+    pub(crate) fn click_weight(&self, feature: usize) -> f32 {
+        let last = &self.layers[self.layers.len() - 1];
+        let reads = last.weights.len() / last.bias.len();
+        last.weights[reads - self.mean.len() + feature]
+    }
+
     pub(crate) fn clamp(&self, rows: &mut [f32]) {
         for row in rows.chunks_exact_mut(self.mean.len()) {
             for ((x, low), high) in row.iter_mut().zip(&self.low).zip(&self.high) {

@@ -7,6 +7,7 @@ mod factorise;
 mod finish;
 mod grouping;
 mod linear;
+mod logistic;
 mod ranking;
 mod sampling;
 mod timeline;
@@ -28,7 +29,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use ranking::Evidence;
 use serde::{Deserialize, Serialize};
-use timeline::Timeline;
+use timeline::{Cut, Timeline};
 use towers::{Course, Towers};
 
 #[derive(Debug, thiserror::Error)]
@@ -135,15 +136,6 @@ impl TrainConfig {
     }
 }
 
-/// Steps of a visitor's history that the towers learn from before the ranker does; the rest is the ranker's.
-fn head_length(steps: usize, evidence: Evidence) -> usize {
-    let tail = match evidence {
-        Evidence::Impressions => steps * 3 / 10,
-        Evidence::SampledNegatives => (steps / 10).clamp(1, 20),
-    };
-    if steps < 3 { steps } else { steps - tail }
-}
-
 /// Weight of an event in the user vector by its kind.
 fn kind_weights() -> Vec<f32> {
     let weight = |kind: &EventKind| match kind {
@@ -183,10 +175,15 @@ pub fn train(
     let course = Course { lines: &lines, attributes: &attributes, config, progress };
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
 
-    let head = heads_of(&lines, evidence);
+    let cut = match evidence {
+        Evidence::Impressions => Timeline::cut_by_slates,
+        Evidence::SampledNegatives => Timeline::cut_by_steps,
+    };
+    let cuts: Vec<Cut> = lines.iter().map(cut).collect();
+    let head = heads_of(&lines, &cuts);
     let head_counts = describe::count(&head, data.items.len());
     let mut towers = start(&head, &head_counts.interactions, &schema, config, progress, &mut rng);
-    let examples = towers::examples(&lines, |steps| 0..head_length(steps, evidence));
+    let examples = towers::examples(&lines, |user| 0..cuts[user].steps);
     let mut tower_examples = examples.len().min(config.examples_per_epoch) as u64;
     let mut tower_loss = towers.train(&course, examples, config.tower_epochs, &mut rng)?;
 
@@ -195,6 +192,7 @@ pub fn train(
     let table = ItemTable::from_sections(config.dim, &own, &content, &data.items);
     let sampler = sampling::Sampler {
         lines: &lines,
+        cuts: &cuts,
         attributes: &data.attributes,
         schema: &schema,
         tower: &towers.section,
@@ -202,8 +200,7 @@ pub fn train(
         progress,
         limit: config.ranker_rows,
     };
-    let (rows, tail) =
-        sampler.rows(width(&schema), |steps| head_length(steps, evidence), evidence, &mut rng);
+    let (rows, tail) = sampler.rows(width(&schema), evidence, &mut rng);
     if rows.groups.len() < 2 {
         return Err(TrainError::Data(format!(
             "{} has too few visitors with a history for the ranker",
@@ -213,7 +210,7 @@ pub fn train(
     let ranker = ranking::train(&rows, evidence, config.ranker_epochs, progress, &mut rng)?;
 
     if config.final_epochs > 0 {
-        let examples = towers::examples(&lines, |steps| 0..steps);
+        let examples = towers::examples(&lines, |user| 0..lines[user].steps.len());
         tower_examples = examples.len().min(config.examples_per_epoch) as u64;
         tower_loss = towers.train(&course, examples, config.final_epochs, &mut rng)?;
     }
@@ -236,15 +233,12 @@ pub fn train(
 }
 
 /// The histories cut to what the towers see first.
-fn heads_of(lines: &[Timeline], evidence: Evidence) -> Vec<Timeline> {
-    let cut = |line: &Timeline| {
-        let keep = head_length(line.steps.len(), evidence);
-        Timeline {
-            steps: line.steps[..keep].to_vec(),
-            shown: line.shown.iter().filter(|s| s.before < keep).copied().collect(),
-        }
+fn heads_of(lines: &[Timeline], cuts: &[Cut]) -> Vec<Timeline> {
+    let head = |(line, cut): (&Timeline, &Cut)| Timeline {
+        steps: line.steps[..cut.steps].to_vec(),
+        shown: line.shown[..cut.shown].to_vec(),
     };
-    lines.iter().map(cut).collect()
+    lines.iter().zip(cuts).map(head).collect()
 }
 
 /// Scale of the starting logits; a softmax wants them larger than a regression on zeros and ones gives.

@@ -221,7 +221,7 @@ impl Finish<'_> {
                 ),
                 _ => ("logged impressions", rows.len() as u64),
             };
-            let calibrated = self.evidence == Evidence::Impressions && *name == "click";
+            let calibrated = *name == "click" && self.ranker.validation.first_slot.holds();
             Head {
                 name: (*name).to_owned(),
                 trained_on: trained_on.to_owned(),
@@ -249,6 +249,7 @@ impl Finish<'_> {
         put("ranker.log_loss", Some(check.log_loss), check.rows);
         put("ranker.auc", check.auc, check.rows);
         put("ranker.calibration_error", check.calibration_error, check.rows);
+        put("ranker.first_slot_calibration", check.first_slot.ratio(), check.first_slot.rows);
         metrics
     }
 
@@ -333,7 +334,7 @@ fn data_hash(data: &Dataset) -> String {
 
 /// The crate's version, and a hash of what turns data into weights and windows into vectors.
 fn code_version() -> String {
-    const SOURCES: [&str; 11] = [
+    const SOURCES: [&str; 13] = [
         include_str!("../features.rs"),
         include_str!("../tower.rs"),
         include_str!("../content.rs"),
@@ -342,8 +343,10 @@ fn code_version() -> String {
         include_str!("content.rs"),
         include_str!("describe.rs"),
         include_str!("factorise.rs"),
+        include_str!("logistic.rs"),
         include_str!("ranking.rs"),
         include_str!("sampling.rs"),
+        include_str!("timeline.rs"),
         include_str!("towers.rs"),
     ];
     let mut hasher = blake3::Hasher::new();

@@ -3,12 +3,15 @@
 //! Rows come from each visitor's newest events, which the towers have not seen by then, so that the ranker learns how
 //! far a tower's opinion can be trusted on what is new. Where slates were logged, rows are impressions, with the slot
 //! as a feature; elsewhere each positive stands against sampled negatives, and no calibration is claimed.
+//! Always holds: the slot adds to a logit and changes nothing else of it, so that what is learnt in every slot is known
+//! of the first, where each item is asked for.
 
-use crate::features::UserSide;
+use crate::features::{POSITION, UserSide};
 use crate::progress::Progress;
 use crate::ranker::RankerSection;
 use crate::train::TrainError;
-use crate::train::calibration::{Validation, platt};
+use crate::train::calibration::{Correction, Judged, Validation};
+use crate::train::logistic::{Point, logistic};
 use attune_domain::ItemIx;
 use attune_inference::Layer;
 use candle_core::{D, Device, Tensor, Var};
@@ -119,43 +122,57 @@ fn scaling(rows: &Rows) -> Scaling {
     Scaling { low, high, mean: mean.into_iter().map(|m| m as f32).collect(), inverse }
 }
 
+/// Where a head's output starts: its bias, and its weights of the standardised taste logit and slot.
+#[derive(Debug, Clone, Copy, Default)]
+struct Start {
+    bias: f32,
+    taste: f32,
+    position: f32,
+}
+
 struct Network {
     vars: Vec<Var>,
     heads: usize,
+    /// 0 for the slot, 1 for what the deep part reads.
+    deep: Tensor,
 }
 
 impl Network {
-    /// The deep part starts silent; the click head starts as `slope` times the taste logit.
-    fn new(
-        inputs: usize,
-        heads: usize,
-        slope: f32,
-        bias: &[f32],
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Self, TrainError> {
+    /// The deep part starts silent.
+    fn new(inputs: usize, starts: &[Start], rng: &mut ChaCha8Rng) -> Result<Self, TrainError> {
+        let heads = starts.len();
         let cpu = &Device::Cpu;
         let mut vars = Vec::new();
         let mut reads = inputs;
         for units in HIDDEN {
             let bound = (6.0 / reads as f32).sqrt();
-            let weights: Vec<f32> =
+            let mut weights: Vec<f32> =
                 (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
+            if vars.is_empty() {
+                weights.iter_mut().skip(POSITION).step_by(inputs).for_each(|w| *w = 0.0);
+            }
             vars.push(Var::from_slice(&weights, (units, reads), cpu)?);
             vars.push(Var::zeros(units, candle_core::DType::F32, cpu)?);
             reads = units;
         }
         let mut last = vec![0.0; heads * (reads + inputs)];
-        last[reads] = slope;
+        for (row, start) in last.chunks_exact_mut(reads + inputs).zip(starts) {
+            (row[reads], row[reads + POSITION]) = (start.taste, start.position);
+        }
         vars.push(Var::from_slice(&last, (heads, reads + inputs), cpu)?);
-        vars.push(Var::from_slice(bias, heads, cpu)?);
-        Ok(Self { vars, heads })
+        let bias: Vec<f32> = starts.iter().map(|start| start.bias).collect();
+        vars.push(Var::from_slice(&bias, heads, cpu)?);
+        let deep: Vec<f32> =
+            (0..inputs).map(|at| if at == POSITION { 0.0 } else { 1.0 }).collect();
+        Ok(Self { vars, heads, deep: Tensor::from_vec(deep, inputs, cpu)? })
     }
 
     fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
         let dense = |x: &Tensor, at: usize| {
             x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1])
         };
-        let hidden = dense(&dense(input, 0)?.relu()?, 2)?.relu()?;
+        let deep = input.broadcast_mul(&self.deep)?;
+        let hidden = dense(&dense(&deep, 0)?.relu()?, 2)?.relu()?;
         dense(&Tensor::cat(&[&hidden, input], 1)?, 4)
     }
 
@@ -170,7 +187,7 @@ fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tenso
     (logits.relu()? - (logits * targets)?)? + tail
 }
 
-/// Learns from `rows`; every tenth group is kept for choosing the pass and for validation.
+/// Learns from `rows`. Some groups are kept for choosing the pass, for calibration and for validation.
 pub(crate) fn train(
     rows: &Rows,
     evidence: Evidence,
@@ -182,31 +199,16 @@ pub(crate) fn train(
     let heads = heads(rows, evidence);
     let mut groups: Vec<usize> = (0..rows.groups.len()).collect();
     groups.shuffle(rng);
-    let held = (groups.len() / 10).max(1).min(groups.len() - 1);
-    let (held, mut learn) = (groups[..held].to_vec(), groups[held..].to_vec());
-
-    let share =
-        |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
-    let logit = |p: f32| (p / (1.0 - p)).ln();
-    let bias: Vec<f32> = heads
-        .iter()
-        .map(|&head| match head {
-            "click" if evidence == Evidence::Impressions => logit(share(&rows.clicked)),
-            "conversion" => logit(share(&rows.converted)),
-            "dwell" => {
-                let seen: Vec<f32> = rows.dwell.iter().copied().filter(|&d| d >= 0.0).collect();
-                seen.iter().sum::<f32>() / seen.len().max(1) as f32
-            }
-            _ => 0.0,
-        })
-        .collect();
-    // One unit of the standardised taste logit is one standard deviation of it.
-    let deviation = if scaling.inverse[0] > 0.0 { 1.0 / scaling.inverse[0] } else { 0.0 };
-    let slope = match evidence {
-        Evidence::SampledNegatives => deviation,
-        Evidence::Impressions => deviation * 0.5,
+    // Half of them calibrate the first slot and half check it, and a group has one row there.
+    let share = match evidence {
+        Evidence::Impressions => 5,
+        Evidence::SampledNegatives => 10,
     };
-    let network = Network::new(rows.width, heads.len(), slope, &bias, rng)?;
+    let held = (groups.len() / share).max(1).min(groups.len() - 1);
+    let (held, mut learn) = (groups[..held].to_vec(), groups[held..].to_vec());
+    let starts: Vec<Start> =
+        heads.iter().map(|head| start(head, rows, &learn, &scaling, evidence)).collect();
+    let network = Network::new(rows.width, &starts, rng)?;
     let params =
         ParamsAdamW { lr: LEARNING_RATE, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() };
     let mut optimiser = AdamW::new(network.vars.clone(), params)?;
@@ -229,11 +231,56 @@ pub(crate) fn train(
     }
     let mut layers = fold(best.1, &scaling, rows.width, network.heads);
     let (fit, check) = held.split_at(held.len() / 2);
-    recalibrate(&mut layers, rows, &scaling, fit, evidence)?;
+    let trained = section(&scaling, layers.clone())?;
+    let judged = |groups: &[usize]| first_slot(&trained, rows, groups, heads.len());
+    let found = match evidence {
+        Evidence::Impressions => Correction::of_impressions(&judged(&learn), &judged(fit)),
+        Evidence::SampledNegatives => Correction::of_level(&judged(fit)),
+    };
+    if let Some(found) = found {
+        correct(&mut layers[2], found);
+    }
     let section = section(&scaling, layers)?;
-    let points = click_logits(&section, rows, check, heads.len());
-    let validation = Validation::of(points, evidence == Evidence::Impressions);
-    Ok(Trained { section, heads, validation })
+    let position = section.click_weight(POSITION);
+    let check = first_slot(&section, rows, check, heads.len());
+    Ok(Trained { section, heads, validation: Validation::of(&check, position, evidence) })
+}
+
+/// Where a head starts. Clicks on logged slates start at the likeliest effect of taste and slot: training takes small
+/// steps, and on a small log too few of them to reach what two columns tell at once.
+fn start(head: &str, rows: &Rows, learn: &[usize], scaling: &Scaling, evidence: Evidence) -> Start {
+    let share =
+        |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
+    let logit = |p: f32| (p / (1.0 - p)).ln();
+    // One unit of the standardised taste logit is one standard deviation of it.
+    let deviation = if scaling.inverse[0] > 0.0 { 1.0 / scaling.inverse[0] } else { 0.0 };
+    match head {
+        "click" if evidence == Evidence::SampledNegatives => {
+            Start { taste: deviation, ..Start::default() }
+        }
+        "click" => {
+            let standard = |row: usize, at: usize| {
+                let x = rows.features[row * rows.width + at];
+                f64::from((x - scaling.mean[at]) * scaling.inverse[at])
+            };
+            let point = |row: usize| Point {
+                columns: [1.0, standard(row, 0), standard(row, POSITION)],
+                offset: 0.0,
+                hit: rows.clicked[row] > 0.5,
+            };
+            let points: Vec<_> = learn.iter().flat_map(|&g| rows.group(g)).map(point).collect();
+            let plain = [f64::from(logit(share(&rows.clicked))), f64::from(deviation * 0.5), 0.0];
+            let found = logistic(&points, plain).unwrap_or(plain);
+            let [bias, taste, position] = found.map(|x| x as f32);
+            Start { bias, taste, position }
+        }
+        "conversion" => Start { bias: logit(share(&rows.converted)), ..Start::default() },
+        _ => {
+            let seen: Vec<f32> = rows.dwell.iter().copied().filter(|&d| d >= 0.0).collect();
+            let bias = seen.iter().sum::<f32>() / seen.len().max(1) as f32;
+            Start { bias, ..Start::default() }
+        }
+    }
 }
 
 /// Heads that the rows have data for, click first.
@@ -251,8 +298,11 @@ fn heads(rows: &Rows, evidence: Evidence) -> Vec<&'static str> {
     heads
 }
 
+/// Whatever was logged, the first slot is where everything is asked for: no bound forbids it, and it explains nothing.
 fn section(scaling: &Scaling, layers: Vec<Layer>) -> Result<RankerSection, TrainError> {
-    RankerSection::new(scaling.low.clone(), scaling.high.clone(), scaling.mean.clone(), layers)
+    let (mut low, mut mean) = (scaling.low.clone(), scaling.mean.clone());
+    (low[POSITION], mean[POSITION]) = (0.0, 0.0);
+    RankerSection::new(low, scaling.high.clone(), mean, layers)
         .map_err(|error| TrainError::Data(format!("the ranker did not converge: {}", error.0)))
 }
 
@@ -349,39 +399,33 @@ fn fold(weights: Vec<Vec<f32>>, scaling: &Scaling, inputs: usize, heads: usize) 
     layers
 }
 
-/// Click logits of groups' rows, with their labels.
-fn click_logits(
+/// The groups' rows, asked as if each stood in the first slot.
+fn first_slot(
     section: &RankerSection,
     rows: &Rows,
     groups: &[usize],
     heads: usize,
-) -> Vec<(f32, f32)> {
+) -> Vec<Judged> {
     let mut found = Vec::new();
     for &group in groups {
         let range = rows.group(group);
+        let mut features = rows.features[range.start * rows.width..range.end * rows.width].to_vec();
+        let slots = features.iter_mut().skip(POSITION).step_by(rows.width);
+        let positions: Vec<f32> = slots.map(std::mem::take).collect();
         let mut out = vec![0.0; range.len() * heads];
-        section
-            .model
-            .forward(&rows.features[range.start * rows.width..range.end * rows.width], &mut out);
-        found.extend(out.iter().step_by(heads).copied().zip(rows.clicked[range].iter().copied()));
+        section.model.forward(&features, &mut out);
+        let logits = out.iter().step_by(heads);
+        found.extend(logits.zip(positions).zip(&rows.clicked[range]).map(
+            |((&logit, position), &clicked)| Judged { logit, position, clicked: clicked > 0.5 },
+        ));
     }
     found
 }
 
-/// Platt scaling of the click head, folded into its weights: slope and intercept where impressions were logged, the
-/// intercept alone elsewhere.
-fn recalibrate(
-    layers: &mut [Layer],
-    rows: &Rows,
-    scaling: &Scaling,
-    groups: &[usize],
-    evidence: Evidence,
-) -> Result<(), TrainError> {
-    let heads = layers[2].bias.len();
-    let points = click_logits(&section(scaling, layers.to_vec())?, rows, groups, heads);
-    let (slope, intercept) = platt(&points, evidence == Evidence::Impressions);
-    let reads = layers[2].weights.len() / heads;
-    layers[2].weights[..reads].iter_mut().for_each(|w| *w *= slope);
-    layers[2].bias[0] = layers[2].bias[0] * slope + intercept;
-    Ok(())
+/// Moves the correction into the weights of the click head, which is the first.
+fn correct(last: &mut Layer, found: Correction) {
+    let reads = last.weights.len() / last.bias.len();
+    last.weights[..reads].iter_mut().for_each(|w| *w *= found.slope as f32);
+    last.weights[HIDDEN[1] + POSITION] = found.position as f32;
+    last.bias[0] = last.bias[0] * found.slope as f32 + found.intercept as f32;
 }

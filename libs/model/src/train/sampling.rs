@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::schema::FeatureSchema;
 use crate::tower::{TowerSection, UserInput};
 use crate::train::ranking::{Evidence, Rows};
-use crate::train::timeline::{Shown, Timeline};
+use crate::train::timeline::{Cut, Shown, Timeline};
 use attune_domain::{Context, ItemIx, UserAttributes, UserWindow};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
@@ -30,6 +30,8 @@ pub(crate) struct Tail {
 
 pub(crate) struct Sampler<'a> {
     pub(crate) lines: &'a [Timeline],
+    /// Parallel to the lines.
+    pub(crate) cuts: &'a [Cut],
     pub(crate) attributes: &'a [UserAttributes],
     pub(crate) schema: &'a FeatureSchema,
     pub(crate) tower: &'a TowerSection,
@@ -43,11 +45,12 @@ impl Sampler<'_> {
     pub(crate) fn rows(
         &self,
         width: usize,
-        head: impl Fn(usize) -> usize,
         evidence: Evidence,
         rng: &mut ChaCha8Rng,
     ) -> (Rows, Tail) {
-        let mut positives = super::towers::examples(self.lines, |steps| head(steps)..steps);
+        let mut positives = super::towers::examples(self.lines, |user| {
+            self.cuts[user].steps..self.lines[user].steps.len()
+        });
         positives.retain(|&(_, k)| k > 0);
         positives.shuffle(rng);
         let mut rows = Rows::new(width);
@@ -62,7 +65,7 @@ impl Sampler<'_> {
                 }
             }
             Evidence::Impressions => {
-                self.slates(&head, &mut rows, rng);
+                self.slates(&mut rows, rng);
                 positives.truncate(RECALL_SAMPLES);
                 for &(user, k) in &positives {
                     self.measure(user as usize, k as usize, &mut tail);
@@ -155,14 +158,11 @@ impl Sampler<'_> {
     }
 
     /// Logged slates from the visitors' newest events, whole slates in random order until the limit.
-    fn slates(&self, head: &impl Fn(usize) -> usize, rows: &mut Rows, rng: &mut ChaCha8Rng) {
+    fn slates(&self, rows: &mut Rows, rng: &mut ChaCha8Rng) {
         let mut slates: Vec<(usize, &[Shown])> = Vec::new();
-        for (user, line) in self.lines.iter().enumerate() {
-            let keep = head(line.steps.len());
+        for (user, (line, cut)) in self.lines.iter().zip(self.cuts).enumerate() {
             let slate = |a: &Shown, b: &Shown| a.slate == b.slate;
-            slates.extend(
-                line.shown.chunk_by(slate).filter(|s| s[0].before >= keep).map(|s| (user, s)),
-            );
+            slates.extend(line.shown[cut.shown..].chunk_by(slate).map(|s| (user, s)));
         }
         slates.shuffle(rng);
         self.progress.stage("ranker examples", slates.len() as u64);

@@ -34,7 +34,35 @@ pub(crate) struct Timeline {
     pub(crate) shown: Vec<Shown>,
 }
 
+/// Where a visitor's history is cut: the towers learn from what is before it, the ranker from the rest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    pub(crate) steps: usize,
+    pub(crate) shown: usize,
+}
+
 impl Timeline {
+    /// Before the newest slates, three in ten. They are counted in slates, because a share of the interactions ends
+    /// in slates with many clicks, and what is left after those would be clicked less than slates are. Without slates
+    /// nothing is the ranker's.
+    pub(crate) fn cut_by_slates(&self) -> Cut {
+        let starts: Vec<usize> = (0..self.shown.len())
+            .filter(|&at| at == 0 || self.shown[at].slate != self.shown[at - 1].slate)
+            .collect();
+        let newest = (starts.len() * 3).div_ceil(10);
+        match starts.get(starts.len() - newest) {
+            Some(&shown) => Cut { steps: self.shown[shown].before, shown },
+            None => Cut { steps: self.steps.len(), shown: self.shown.len() },
+        }
+    }
+
+    /// Before the newest interactions, one in ten and at most 20.
+    pub(crate) fn cut_by_steps(&self) -> Cut {
+        let all = self.steps.len();
+        let steps = if all < 3 { all } else { all - (all / 10).clamp(1, 20) };
+        Cut { steps, shown: self.shown.partition_point(|shown| shown.before < steps) }
+    }
+
     /// The window before interaction `k`.
     pub(crate) fn window(&self, k: usize) -> UserWindow {
         let mut window = UserWindow::default();

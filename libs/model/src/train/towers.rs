@@ -28,14 +28,14 @@ pub(crate) struct Towers {
 /// A next-item example: visitor, step to predict.
 pub(crate) type Example = (u32, u32);
 
-/// Steps of each timeline, from `from(length)` up to `to(length)`, that are to be predicted and have a past or not.
+/// Steps of each visitor's range that are to be predicted, whether they have a past or not.
 pub(crate) fn examples(
     lines: &[Timeline],
     range: impl Fn(usize) -> std::ops::Range<usize>,
 ) -> Vec<Example> {
     let mut found = Vec::new();
     for (user, line) in lines.iter().enumerate() {
-        let steps = range(line.steps.len()).filter(|&k| line.steps[k].target);
+        let steps = range(user).filter(|&k| line.steps[k].target);
         found.extend(steps.map(|k| (user as u32, k as u32)));
     }
     found
