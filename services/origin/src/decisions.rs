@@ -1,6 +1,7 @@
 //! The decision log's front: asynchronous and bounded; what it cannot keep it counts.
 
 use crate::recent::{RecentDecisions, StoredObjects};
+use crate::telemetry::{Lost, Step};
 use crate::{OriginConfig, OriginMetrics, Parts};
 use attune_domain::{ItemIx, RequestId, Uid};
 use attune_runtime::Shutdown;
@@ -69,7 +70,7 @@ impl Decisions {
         }
         let malformed = received - entries.len();
         if malformed > 0 {
-            self.metrics.decisions_dropped("malformed", malformed as u64);
+            self.metrics.decisions_dropped(Lost::Malformed, malformed as u64);
         }
         self.enqueue(Pending { entries, objects });
     }
@@ -77,7 +78,7 @@ impl Decisions {
     fn enqueue(&self, pending: Pending) {
         let count = pending.entries.len() as u64;
         if self.queue.try_send(pending).is_err() {
-            self.metrics.decisions_dropped("queue_full", count);
+            self.metrics.decisions_dropped(Lost::QueueFull, count);
         }
     }
 
@@ -167,7 +168,7 @@ impl Writing {
                 self.stored.lock().extend(in_batch);
                 self.metrics.decisions_stored(written);
             }
-            Err(_) => self.metrics.decisions_dropped("store", written),
+            Err(_) => self.metrics.decisions_dropped(Lost::Store, written),
         }
     }
 }
@@ -182,13 +183,13 @@ pub(crate) async fn retain(parts: Arc<Parts>, shutdown: Shutdown) {
         }
         let before = (parts.clock)() - keep;
         if parts.decisions.log.retain_from(before).await.is_err() {
-            parts.metrics.background_failed("retain");
+            parts.metrics.background_failed(Step::Retain);
         }
         // An object that went must be stored when it comes again.
         *parts.decisions.stored.lock() = StoredObjects::default();
         let day = ((parts.clock)() - 31 * 86_400_000).div_euclid(86_400_000);
         if parts.event_log.forget_dedup_before(day).await.is_err() {
-            parts.metrics.background_failed("forget_dedup");
+            parts.metrics.background_failed(Step::ForgetDedup);
         }
     }
 }
