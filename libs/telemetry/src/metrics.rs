@@ -171,12 +171,21 @@ impl Metrics {
             }
         };
         drop(state);
-        if metric.name != LABEL_OVERFLOW.name {
-            for label in overflow {
-                self.counter(&LABEL_OVERFLOW, &[metric.name, label]).inc();
+        self.count_overflow(metric, &overflow);
+        Some((vector, bounded))
+    }
+
+    /// The overflow of every bounded label is there from the start, so that its first is an increase.
+    fn count_overflow(&self, metric: &'static Metric, overflow: &[&'static str]) {
+        if [LABEL_OVERFLOW.name, METRIC_CONFLICTS.name].contains(&metric.name) {
+            return;
+        }
+        for label in metric.labels.iter().filter(|label| label.closed().is_none()) {
+            let counter = self.counter(&LABEL_OVERFLOW, &[metric.name, label.name]);
+            if overflow.contains(&label.name) {
+                counter.inc();
             }
         }
-        Some((vector, bounded))
     }
 }
 

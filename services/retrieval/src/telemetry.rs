@@ -14,6 +14,7 @@ pub struct RetrievalMetrics {
     queries: By<Operation, Counter>,
     latency: By<Operation, Histogram>,
     outcomes: Vec<[Counter; 4]>,
+    health: Gauge,
     indexed: Gauge,
     in_graphs: Gauge,
     merges: Counter,
@@ -35,6 +36,7 @@ impl RetrievalMetrics {
             queries: metrics.counter_by(&names::VECTORDB_QUERIES),
             latency: metrics.histogram_by(&names::VECTORDB_LATENCY),
             outcomes: SourceKind::ALL.map(outcomes).into(),
+            health: metrics.gauge(&names::VECTORDB_HEALTH, &[]),
             indexed: metrics.gauge(&names::RETRIEVAL_INDEX_ITEMS, &[]),
             in_graphs: metrics.gauge(&names::RETRIEVAL_GRAPH_ITEMS, &[]),
             merges: metrics.counter(&names::RETRIEVAL_MERGES, &[]),
@@ -54,6 +56,11 @@ impl RetrievalMetrics {
     pub fn index_size(&self, items: usize, in_graphs: usize) {
         self.indexed.set(items as f64);
         self.in_graphs.set(in_graphs as f64);
+    }
+
+    /// Whether the index follows the catalogue; it answers searches as long as there is a view at all.
+    pub fn index_follows(&self, follows: bool) {
+        self.health.set(if follows { 1.0 } else { 0.0 });
     }
 
     pub fn merged(&self) {

@@ -13,7 +13,7 @@ pub(super) struct Gpu {
 struct Device {
     index: u32,
     utilization: Gauge,
-    memory: [Gauge; 2],
+    memory: Gauge,
     /// None where error correction is off.
     errors: Option<Counter>,
 }
@@ -25,7 +25,6 @@ impl Gpu {
         if count == 0 {
             metrics.absent(&names::GPU_UTILIZATION);
             metrics.absent(&names::GPU_MEMORY_USED);
-            metrics.absent(&names::GPU_MEMORY);
             metrics.absent(&names::GPU_ERRORS);
         }
         let device = |index: u32| {
@@ -35,7 +34,7 @@ impl Gpu {
             Device {
                 index,
                 utilization: metrics.gauge(&names::GPU_UTILIZATION, &labels),
-                memory: [&names::GPU_MEMORY_USED, &names::GPU_MEMORY].map(|entry| metrics.gauge(entry, &labels)),
+                memory: metrics.gauge(&names::GPU_MEMORY_USED, &labels),
                 errors: corrects.then(|| metrics.counter(&names::GPU_ERRORS, &labels)),
             }
         };
@@ -51,7 +50,7 @@ impl Gpu {
                 device.utilization.set(f64::from(rates.gpu));
             }
             if let Ok(memory) = found.memory_info() {
-                device.memory.iter().for_each(|gauge| gauge.set(memory.used as f64));
+                device.memory.set(memory.used as f64);
             }
             if let (Some(counter), Some(errors)) = (&device.errors, errors(driver, device.index)) {
                 counter.catch_up(errors);

@@ -39,10 +39,6 @@ entries! {
         .labels(&[GPU])
         .when(Applies::Hardware("gpu"))
         .per_process();
-    GPU_MEMORY: Gauge = gauge("gpu_memory_used", Unit::Bytes, "The same under the older name.")
-        .labels(&[GPU])
-        .when(Applies::Hardware("gpu"))
-        .per_process();
     GPU_ERRORS: Counter = counter("gpu_errors_total", Unit::Count, "Memory errors that the GPU could not correct.")
         .labels(&[GPU])
         .when(Applies::Hardware("gpu"))

@@ -18,7 +18,7 @@ entries! {
         .labels(&[OPERATION])
         .by(&[Retrieval]);
     VECTORDB_HEALTH: Gauge = gauge(
-        "vectordb_health_status", Unit::Flag, "1 while the index answers searches and takes writes, otherwise 0."
+        "vectordb_health_status", Unit::Flag, "1 while the index answers searches and follows the catalogue, otherwise 0."
     )
         .by(&[Retrieval]);
     RETRIEVAL_SOURCES: Counter = counter(

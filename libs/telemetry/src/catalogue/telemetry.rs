@@ -24,6 +24,8 @@ entries! {
         .by(EVERY);
     TRACE_STORE_BYTES: Gauge = gauge("trace_store_bytes", Unit::Bytes, "Bytes of traces held until their verdict.")
         .by(EVERY);
+    TRACE_STORE_LIMIT: Gauge = gauge("trace_store_limit_bytes", Unit::Bytes, "Bytes that traces may hold until their verdict.")
+        .by(EVERY);
     TRACE_STORE_TRACES: Gauge = gauge("trace_store_traces", Unit::Count, "Traces held until their verdict.").by(EVERY);
     TRACE_STORE_SPANS: Gauge = gauge("trace_store_spans", Unit::Count, "Spans held until their verdict.").by(EVERY);
     TRACE_STORE_EVICTED: Counter = counter(
@@ -72,12 +74,12 @@ entries! {
     TRACE_EXPORT_DROPPED: Counter = counter(
         "trace_export_dropped_total", Unit::Count, "Kept traces that could not be exported, by lane and reason."
     )
-        .labels(&[LANE, LabelKey::list("reason", &["queue_full", "write_failed"])])
+        .labels(&[LANE, LabelKey::list("reason", &["queue_full", "write_failed", "send_failed", "refused"])])
         .by(EVERY);
     TRACE_CONTEXT_REJECTED: Counter = counter(
         "trace_context_rejected_total", Unit::Count, "Incoming trace headers that were ignored, by reason."
     )
-        .labels(&[LabelKey::list("reason", &["traceparent", "tracestate", "baggage", "untrusted", "debug"])])
+        .labels(&[LabelKey::list("reason", &["traceparent", "tracestate", "baggage", "sampled", "debug", "debug_rate"])])
         .by(EVERY);
     LOG_DROPPED: Counter = counter("log_dropped_total", Unit::Count, "Log lines that could not be written, by reason.")
         .labels(&[LabelKey::list("reason", &["queue_full", "write_failed"])])
@@ -89,7 +91,7 @@ entries! {
     LABEL_OVERFLOW: Counter = counter(
         "telemetry_label_overflow_total", Unit::Count, "Values of a bounded label beyond its bound, counted under _other."
     )
-        .labels(&[LabelKey::first("metric", 16), LabelKey::first("label", 8)])
+        .labels(&[LabelKey::first("metric", 32), LabelKey::first("label", 8)])
         .by(EVERY);
     METRIC_CONFLICTS: Counter = counter(
         "telemetry_metric_conflicts_total",

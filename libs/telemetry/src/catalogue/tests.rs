@@ -15,7 +15,7 @@ const SPEC: &str = "
     bandit_requests_total bandit_errors_total bandit_latency_seconds
     llm_requests_total llm_errors_total llm_latency_seconds
     cpu_usage_percent cpu_throttle_seconds_total memory_usage_bytes memory_oom_kills_total memory_errors_total
-    gpu_utilization_percent gpu_memory_used gpu_memory_used_bytes gpu_errors_total
+    gpu_utilization_percent gpu_memory_used_bytes gpu_errors_total
     network_bytes_total network_queue_length network_errors_total disk_usage_percent disk_io_wait disk_errors_total
     streaming_events_processed_total streaming_lag_seconds streaming_checkpoint_duration_seconds
     streaming_state_size_bytes vectordb_queries_total vectordb_latency_seconds vectordb_health_status
@@ -44,8 +44,8 @@ fn entries_follow_the_conventions() {
         assert!(help.ends_with('.') && help.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()), "{name}: {help}");
         assert!(!metric.services.is_empty(), "nobody registers {name}");
         let unit = match metric.unit {
-            Unit::Seconds => name.contains("_seconds") || name == "streaming_lag_seconds",
-            Unit::Bytes => name.contains("_bytes") || name == "gpu_memory_used",
+            Unit::Seconds => name.contains("_seconds"),
+            Unit::Bytes => name.contains("_bytes"),
             Unit::Percent => name.ends_with("_percent"),
             Unit::UnixTime => name.ends_with("_seconds"),
             Unit::Dollars => name.contains("_dollars"),

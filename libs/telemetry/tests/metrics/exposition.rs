@@ -2,8 +2,6 @@
 
 use attune_telemetry::encode::Format;
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 type Labels = BTreeMap<String, String>;
 
@@ -163,25 +161,3 @@ fn number(text: &str) -> Option<f64> {
         _ => text.parse().ok(),
     }
 }
-
-/// What `promtool check metrics` objects to, without the objections to names that the spec fixes. None where it is not
-/// installed.
-pub(crate) fn promtool(text: &str) -> Option<String> {
-    let mut child = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .ok()?;
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(text.as_bytes()).unwrap();
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let waived = |line: &&str| !line.trim().is_empty() && !WAIVED.iter().any(|name| line.starts_with(name));
-    Some(said.lines().filter(waived).collect::<Vec<_>>().join("\n"))
-}
-
-/// A count of samples of a counter is a gauge that ends in `_total_samples`, which the tool takes for a mistake.
-const WAIVED: &[&str] = &[];

@@ -171,22 +171,3 @@ fn shards_add_up() {
     let sum: i32 = (0..40).flat_map(|thread| (0..1000).map(move |n| (thread * n) % 7)).sum();
     assert_eq!((histogram.count(), histogram.sum()), (40_000, f64::from(sum)));
 }
-
-/// The real tool reads the same page, where it is installed.
-#[test]
-fn promtool_finds_nothing_but_the_contracts_names() {
-    let (embedder, _guard) = telemetry("embedder", 0.0);
-    let services: Vec<Telemetry> = Service::all()
-        .iter()
-        .map(|service| embedder.service(ServiceInfo { service: service.text(), version: "1", instance: "i".into() }))
-        .collect();
-    for service in &services {
-        let _layer = attune_telemetry::grpc::GrpcServerLayer::new(service);
-    }
-    let text = encode(&services, Format::Text);
-    let Some(complaints) = exposition::promtool(&text) else {
-        println!("skipped: promtool is not installed");
-        return;
-    };
-    assert!(complaints.is_empty(), "{complaints}");
-}
