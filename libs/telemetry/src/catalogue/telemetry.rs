@@ -29,9 +29,9 @@ entries! {
     TRACE_STORE_TRACES: Gauge = gauge("trace_store_traces", Unit::Count, "Traces held until their verdict.").by(EVERY);
     TRACE_STORE_SPANS: Gauge = gauge("trace_store_spans", Unit::Count, "Spans held until their verdict.").by(EVERY);
     TRACE_STORE_EVICTED: Counter = counter(
-        "trace_store_evicted_total", Unit::Count, "Traces given up before their verdict, by reason."
+        "trace_store_evicted_total", Unit::Count, "Local traces dropped, or not recorded, for want of room or of patience."
     )
-        .labels(&[LabelKey::list("reason", &["bytes", "traces", "age", "promoted"])])
+        .labels(&[LabelKey::list("reason", &["oldest", "full", "age", "promoted"])])
         .by(EVERY);
     TRACE_HOLD_WAIT: Histogram = histogram(
         "trace_hold_wait_seconds",
@@ -41,9 +41,9 @@ entries! {
     )
         .by(EVERY);
     TRACE_LATE_SPANS: Counter = counter(
-        "trace_late_spans_total", Unit::Count, "Spans that ended after their local root, by what became of them."
+        "trace_late_spans_total", Unit::Count, "Spans that began after the end of their local trace, by the verdict they inherited."
     )
-        .labels(&[LabelKey::list("verdict", &["keep", "drop", "unknown"])])
+        .labels(&[LabelKey::list("verdict", &["held", "keep", "drop", "unknown"])])
         .by(EVERY);
     TRACE_BUS_PUBLISHED: Counter = counter("trace_bus_published_total", Unit::Count, "Verdicts told to other services.")
         .by(EVERY);
@@ -55,6 +55,10 @@ entries! {
         "trace_bus_unmatched_total", Unit::Count, "Verdicts of other services for traces that are not held."
     )
         .by(EVERY);
+    TRACE_BUS_LOST: Counter = counter(
+        "trace_bus_lost_total", Unit::Count, "Verdicts, or batches of them, known not to have arrived."
+    )
+        .by(EVERY);
     TRACE_BUS_LAG: Gauge = gauge("trace_bus_lag_seconds", Unit::Seconds, "Age of the last verdict when it arrived.")
         .by(EVERY);
     TRACE_SUBTREE_MISSING: Counter = counter(
@@ -63,6 +67,10 @@ entries! {
         .labels(&[LabelKey::first("callee", 8)])
         .by(EVERY);
     TRACE_STRESS: Gauge = gauge("trace_stress_mode", Unit::Flag, "1 while new traces are recorded only by the head's lot.")
+        .by(EVERY);
+    TRACE_SHORT_WAIT: Gauge = gauge(
+        "trace_short_wait", Unit::Flag, "1 while verdicts are waited for less long, for want of room."
+    )
         .by(EVERY);
     TRACE_GOVERNOR: Gauge = gauge(
         "trace_governor_threshold", Unit::Ratio, "Share of error traces that the storm governor lets go, 0 when it rests."

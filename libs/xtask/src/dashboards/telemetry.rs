@@ -45,7 +45,7 @@ fn traces() -> Row {
         graph("Stress Mode", "short", "1 while new traces are recorded only by the head's lot.", vec![query(
             "{{job}}",
             gauge("max", &TRACE_STRESS, "job", ""),
-        )]),
+        ), query("short wait {{job}}", gauge("max", &TRACE_SHORT_WAIT, "job", ""))]),
         graph("Governor", "percentunit", "Share of error traces that the storm governor lets go.", vec![query(
             "{{job}}",
             gauge("max", &TRACE_GOVERNOR, "job", ""),
@@ -67,6 +67,7 @@ fn subtrees() -> Row {
             query("published", rate(&TRACE_BUS_PUBLISHED, "", "")),
             query("applied", rate(&TRACE_BUS_APPLIED, "", "")),
             query("unmatched", rate(&TRACE_BUS_UNMATCHED, "", "")),
+            query("lost", rate(&TRACE_BUS_LOST, "", "")),
         ]),
         graph("Decision Bus Lag", "s", "Age of the last verdict when it arrived.", vec![query(
             "{{job}}",
