@@ -1,7 +1,6 @@
 //! A dashboard as it is committed: what grafana/dashboard-linter asks for, and queries that the catalogue can answer.
 
 use super::promql::{self, Known, Place};
-use attune_telemetry::catalogue;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -43,27 +42,13 @@ pub(super) fn problems(name: &str, dashboard: &Value, known: &Known) -> Vec<Stri
         for target in &targets {
             let expr = text(&target["expr"]);
             problems.extend(promql::problems(expr, Place::Dashboard, known).into_iter().map(|why| format!("{place}: {why}")));
-            problems.extend(unchosen(expr).into_iter().map(|why| format!("{place}: {why}")));
+            problems.extend(promql::unchosen(expr).into_iter().map(|why| format!("{place}: {why}")));
             if text(&target["legendFormat"]).is_empty() {
                 problems.push(format!("{place}: no legend"));
             }
         }
     }
     problems
-}
-
-/// Every selector of the catalogue's metrics follows the variables.
-fn unchosen(expr: &str) -> Option<String> {
-    let selectors = expr.match_indices('{').filter_map(|(at, _)| {
-        let before = &expr[..at];
-        let start = before.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).map_or(0, |end| end + 1);
-        let metric = catalogue::exposing(&before[start..])?;
-        let body = expr[at..].split('}').next().unwrap_or_default();
-        Some((metric.name, body))
-    });
-    let follows = |body: &str| body.contains(r#"job=~"$job""#) && body.contains(r#"instance=~"$instance""#);
-    let bare = selectors.filter(|(_, body)| !follows(body)).map(|(name, _)| name).next();
-    bare.map(|name| format!("{name} is not narrowed by $job and $instance"))
 }
 
 fn text(value: &Value) -> &str {

@@ -77,7 +77,8 @@ pub(super) fn problems(expr: &str, place: Place<'_>, known: &Known) -> Vec<Strin
 /// process or a mishap.
 pub(crate) fn always_there(expr: &str) -> bool {
     let Ok(parsed) = parse(expr) else { return false };
-    selectors(&parsed).iter().all(|name| match catalogue::exposing(name) {
+    let mut names = selectors(&parsed).into_iter().map(|selector| selector.name.as_deref().unwrap_or_default());
+    names.all(|name| match catalogue::exposing(name) {
         Some(metric) => {
             let exact = metric.samples == 0 || name.ends_with("_samples");
             metric.applies == Applies::Always && exact && metric.name != names::METRIC_CONFLICTS.name
@@ -90,11 +91,25 @@ fn parse(expr: &str) -> Result<Expr, String> {
     parser::parse(&expr.replace("$__rate_interval", RATE_INTERVAL.0).replace("$__range", RANGE.0))
 }
 
-fn selectors(expr: &Expr) -> Vec<String> {
-    let name = |selector: &VectorSelector| selector.name.clone().unwrap_or_default();
+/// Metrics of the catalogue that the query does not narrow to the job and the instances chosen on the dashboard.
+pub(super) fn unchosen(expr: &str) -> Vec<String> {
+    let Ok(parsed) = parse(expr) else { return Vec::new() };
+    let follows = |selector: &VectorSelector, label: &str| {
+        let value = format!("${label}");
+        selector.matchers.matchers.iter().any(|matcher| matcher.name == label && matcher.value == value)
+    };
+    let bare = selectors(&parsed).into_iter().filter_map(|selector| {
+        let metric = catalogue::exposing(selector.name.as_deref()?)?;
+        let narrowed = follows(selector, "job") && follows(selector, "instance");
+        (!narrowed).then(|| format!("{} is not narrowed by $job and $instance", metric.name))
+    });
+    bare.collect()
+}
+
+fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
     match expr {
-        Expr::VectorSelector(selector) => vec![name(selector)],
-        Expr::MatrixSelector(matrix) => vec![name(&matrix.vs)],
+        Expr::VectorSelector(selector) => vec![selector],
+        Expr::MatrixSelector(matrix) => vec![&matrix.vs],
         _ => parts(expr).into_iter().flat_map(selectors).collect(),
     }
 }
