@@ -3,7 +3,8 @@
 //! Always holds: a stage never outlives its time or the request's deadline, and a stage that is late or fails is a
 //! value that the caller must look at.
 
-use attune_telemetry::{Counter, Histogram, LATENCY_BUCKETS, Metrics, Scope, Span, Telemetry};
+use attune_telemetry::catalogue::{self, Service, StageEntries};
+use attune_telemetry::{Counter, Histogram, Metrics, Scope, Span, Telemetry};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl<'a, T, E> SourceCall<'a, T, E> {
 }
 
 /// The stages of a service, with their metrics bound: `<prefix>_stage_duration_seconds{stage}` and
-/// `<prefix>_stage_outcomes_total{stage,outcome}`.
+/// `<prefix>_stage_outcomes_total{stage,outcome}`, for the services whose stages the catalogue lists.
 #[derive(Clone)]
 pub struct Stages(Arc<HashMap<&'static str, StageMetrics>>);
 
@@ -83,9 +84,10 @@ struct StageMetrics {
 impl Stages {
     /// Names every stage and source that will run; one that is not named here runs without metrics.
     pub fn new(telemetry: &Telemetry, stages: impl IntoIterator<Item = &'static str>) -> Self {
-        let (duration, outcomes) = metric_names(telemetry.info().metric_prefix());
-        let metrics = telemetry.metrics();
-        let bind = |stage| (stage, StageMetrics::bind(metrics, duration, outcomes, stage));
+        let Some(entries) = Service::of(telemetry.info().service).and_then(catalogue::stages) else {
+            return Self(Arc::default());
+        };
+        let bind = |stage| (stage, StageMetrics::bind(telemetry.metrics(), entries, stage));
         Self(Arc::new(stages.into_iter().map(bind).collect()))
     }
 
@@ -146,12 +148,10 @@ impl Stages {
 }
 
 impl StageMetrics {
-    fn bind(metrics: &Metrics, duration: &'static str, outcomes: &'static str, stage: &'static str) -> Self {
-        let outcome = |outcome| {
-            metrics.counter(outcomes, "Stages by outcome.", &[("stage", stage), ("outcome", outcome)])
-        };
+    fn bind(metrics: &Metrics, entries: &'static StageEntries, stage: &'static str) -> Self {
+        let outcome = |outcome| metrics.counter(&entries.outcomes, &[stage, outcome]);
         Self {
-            duration: metrics.histogram(duration, "Duration of stages.", LATENCY_BUCKETS, &[("stage", stage)]),
+            duration: metrics.histogram(&entries.duration, &[stage]),
             ok: outcome("ok"),
             late: outcome("late"),
             failed: outcome("failed"),
@@ -193,17 +193,4 @@ impl Drop for Running {
             self.span.end();
         }
     }
-}
-
-/// Metric names are constants, so the known prefixes are spelled out.
-fn metric_names(prefix: &str) -> (&'static str, &'static str) {
-    macro_rules! names {
-        ($($known:literal),+) => {
-            match prefix {
-                $($known => (concat!($known, "_stage_duration_seconds"), concat!($known, "_stage_outcomes_total")),)+
-                _ => ("service_stage_duration_seconds", "service_stage_outcomes_total"),
-            }
-        };
-    }
-    names!("edge", "api", "retrieval", "ranking", "bandit", "llm", "embedder")
 }

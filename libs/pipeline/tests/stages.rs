@@ -25,7 +25,7 @@ fn world() -> World {
     };
     let info = ServiceInfo { service: "origin", version: "1", instance: "test".into() };
     let (telemetry, guard) = Telemetry::start(&config, info, Arc::new(|| 1_769_682_600_123)).unwrap();
-    let stages = Stages::new(&telemetry, ["context.build", "ann", "trending", "fresh"]);
+    let stages = Stages::new(&telemetry, ["context.build", "api.retrieve", "api.rank", "api.sample"]);
     World { dir, telemetry, guard, stages }
 }
 
@@ -65,7 +65,7 @@ async fn a_stage_gets_its_span_and_the_sooner_deadline() {
     assert_eq!(seen, Ok(30 * MS));
     let seen = world
         .stages
-        .run(&scope, "ann", 300 * MS, |inner| async move { Ok::<_, ()>(inner.deadline.remaining()) })
+        .run(&scope, "api.retrieve", 300 * MS, |inner| async move { Ok::<_, ()>(inner.deadline.remaining()) })
         .await;
     assert_eq!(seen, Ok(100 * MS), "the request's deadline is sooner");
     scope.span.end();
@@ -73,7 +73,7 @@ async fn a_stage_gets_its_span_and_the_sooner_deadline() {
     assert_eq!(spans[1]["name"], "context.build");
     assert_eq!(spans[1]["parentSpanId"], spans[0]["spanId"]);
     assert_eq!(spans[1]["attributes"][0]["key"], "feature_count");
-    assert_eq!((world.outcome("context.build", "ok"), world.outcome("fresh", "ok")), (1, 0));
+    assert_eq!((world.outcome("context.build", "ok"), world.outcome("api.sample", "ok")), (1, 0));
     let text = encode(&[world.telemetry.clone()], Format::Text);
     assert!(text.contains("api_stage_duration_seconds_count{stage=\"context.build\"} 1\n"), "{text}");
 }
@@ -83,12 +83,12 @@ async fn late_and_failed_are_told_apart() {
     let world = world();
     let scope = world.scope(100 * MS);
     let begun = Instant::now();
-    let late = world.stages.run(&scope, "ann", 30 * MS, |_| async { sleep(50 * MS).await; Ok::<_, &str>(()) }).await;
-    assert_eq!(late, Err(StageError::Late("ann")));
+    let late = world.stages.run(&scope, "api.retrieve", 30 * MS, |_| async { sleep(50 * MS).await; Ok::<_, &str>(()) }).await;
+    assert_eq!(late, Err(StageError::Late("api.retrieve")));
     assert_eq!(begun.elapsed(), 30 * MS);
-    let failed = world.stages.run(&scope, "ann", 30 * MS, |_| async { Err::<(), _>("gone") }).await;
-    assert_eq!(failed, Err(StageError::Failed { stage: "ann", source: "gone" }));
-    assert_eq!((world.outcome("ann", "late"), world.outcome("ann", "failed")), (1, 1));
+    let failed = world.stages.run(&scope, "api.retrieve", 30 * MS, |_| async { Err::<(), _>("gone") }).await;
+    assert_eq!(failed, Err(StageError::Failed { stage: "api.retrieve", source: "gone" }));
+    assert_eq!((world.outcome("api.retrieve", "late"), world.outcome("api.retrieve", "failed")), (1, 1));
     scope.span.end();
     let spans = world.spans();
     let error = |n: usize| spans[n]["attributes"].as_array().unwrap().last().unwrap()["value"]["stringValue"].clone();
@@ -101,8 +101,8 @@ async fn nothing_starts_after_the_deadline() {
     let world = world();
     let scope = world.scope(10 * MS);
     sleep(10 * MS).await;
-    let late = world.stages.run(&scope, "ann", 30 * MS, |_| async { panic!("must not run") }).await;
-    assert_eq!(late, Err::<(), _>(StageError::<()>::Late("ann")));
+    let late = world.stages.run(&scope, "api.retrieve", 30 * MS, |_| async { panic!("must not run") }).await;
+    assert_eq!(late, Err::<(), _>(StageError::<()>::Late("api.retrieve")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,20 +114,20 @@ async fn sources_run_together_each_under_its_own_deadline() {
     let outcomes = world
         .stages
         .gather(&scope, vec![
-            SourceCall::new("ann", 60 * MS, |_| async { sleep(40 * MS).await; Ok(&items[..]) }),
-            SourceCall::new("trending", 20 * MS, |_| async { sleep(50 * MS).await; Ok(&items[..1]) }),
-            SourceCall::new("fresh", 60 * MS, |_| async { Err("broken") }),
+            SourceCall::new("api.retrieve", 60 * MS, |_| async { sleep(40 * MS).await; Ok(&items[..]) }),
+            SourceCall::new("api.rank", 20 * MS, |_| async { sleep(50 * MS).await; Ok(&items[..1]) }),
+            SourceCall::new("api.sample", 60 * MS, |_| async { Err("broken") }),
             SourceCall::new("unnamed", 60 * MS, |_| async { Ok(&items[2..]) }),
         ])
         .await;
     assert_eq!(begun.elapsed(), 40 * MS, "as long as the slowest that is in time");
     assert_eq!(outcomes, [
-        ("ann", Outcome::Ok(&items[..])),
-        ("trending", Outcome::Late),
-        ("fresh", Outcome::Failed("broken")),
+        ("api.retrieve", Outcome::Ok(&items[..])),
+        ("api.rank", Outcome::Late),
+        ("api.sample", Outcome::Failed("broken")),
         ("unnamed", Outcome::Ok(&items[2..])),
     ]);
-    assert_eq!((world.outcome("trending", "late"), world.outcome("fresh", "failed")), (1, 1));
+    assert_eq!((world.outcome("api.rank", "late"), world.outcome("api.sample", "failed")), (1, 1));
     scope.span.end();
     let spans = world.spans();
     assert_eq!(spans.len(), 5);
@@ -138,12 +138,12 @@ async fn sources_run_together_each_under_its_own_deadline() {
 async fn a_dropped_stage_ends_its_span_as_cancelled() {
     let world = world();
     let scope = world.scope(100 * MS);
-    let stage = world.stages.run(&scope, "ann", 90 * MS, |_| std::future::pending::<Result<(), ()>>());
+    let stage = world.stages.run(&scope, "api.retrieve", 90 * MS, |_| std::future::pending::<Result<(), ()>>());
     assert!(tokio::time::timeout(5 * MS, stage).await.is_err());
     scope.span.end();
     let span = &world.spans()[1];
     assert_eq!(span["events"][0]["name"], "cancelled");
     assert!(!span["attributes"].to_string().contains("unfinished"));
-    let total: u32 = ["ok", "late", "failed"].iter().map(|outcome| world.outcome("ann", outcome)).sum();
+    let total: u32 = ["ok", "late", "failed"].iter().map(|outcome| world.outcome("api.retrieve", outcome)).sum();
     assert_eq!(total, 0);
 }

@@ -3,6 +3,7 @@
 use crate::breaker::{Breaker, BreakerConfig, Permit};
 use attune_config::HumanDuration;
 use attune_telemetry::grpc::{GrpcClientLayer, GrpcServerLayer};
+use attune_telemetry::catalogue::names;
 use attune_telemetry::{Counter, Gauge, Telemetry};
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
@@ -96,12 +97,12 @@ impl Channel {
         caller: &Telemetry,
     ) -> Self {
         let metrics = caller.metrics();
-        let labels = [("peer", peer)];
+        let labels = [peer];
         let shared = Shared {
             breaker: Breaker::new(config.breaker.clone()),
-            opened: metrics.counter("rpc_circuit_opened_total", "Times a peer was given up for a while.", &labels),
-            refused: metrics.counter("rpc_circuit_refused_total", "Calls not made because of that.", &labels),
-            open: metrics.gauge("rpc_circuit_open", "1 while calls to the peer are refused.", &labels),
+            opened: metrics.counter(&names::RPC_CIRCUIT_OPENED, &labels),
+            refused: metrics.counter(&names::RPC_CIRCUIT_REFUSED, &labels),
+            open: metrics.gauge(&names::RPC_CIRCUIT_OPEN, &labels),
         };
         Self { inner, shared: Arc::new(shared) }
     }

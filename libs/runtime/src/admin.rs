@@ -1,6 +1,6 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`.
 
-use crate::{ProcessMetrics, Ready, Shutdown};
+use crate::{Ready, Shutdown};
 use attune_telemetry::Telemetry;
 use attune_telemetry::encode::{Format, encode};
 use bytes::Bytes;
@@ -32,7 +32,6 @@ pub struct AdminState {
     /// Every service of this process.
     pub telemetries: Vec<Telemetry>,
     pub ready: Ready,
-    pub process: Option<Arc<ProcessMetrics>>,
     pub extra: Option<Extra>,
 }
 
@@ -100,9 +99,6 @@ async fn answer(
         "/metrics" => {
             let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let format = Format::of_accept(accept);
-            if let Some(process) = &state.process {
-                process.refresh();
-            }
             plain(StatusCode::OK, format.content_type(), encode(&state.telemetries, format))
         }
         _ => {

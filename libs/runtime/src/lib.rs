@@ -8,15 +8,14 @@ mod clock;
 mod exit;
 pub mod grpc;
 mod incoming;
-mod process;
 mod program;
 mod ready;
+pub mod resources;
 mod shutdown;
 
 pub use attune_telemetry::Clock;
 pub use clock::system_clock;
 pub use exit::{Exit, Fatal, OrExit};
-pub use process::ProcessMetrics;
 pub use program::{Host, ProcessConfig, Program, Service, run, run_with};
 pub use ready::{Condition, Ready};
 pub use shutdown::Shutdown;

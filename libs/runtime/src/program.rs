@@ -2,7 +2,7 @@
 
 use crate::admin::{self, AdminState, Extra};
 use crate::grpc::{self, GrpcConfig};
-use crate::{Exit, Fatal, OrExit as _, ProcessMetrics, Ready, Shutdown, system_clock};
+use crate::{Exit, Fatal, OrExit as _, Ready, Shutdown, resources, system_clock};
 use anyhow::Context as _;
 use attune_config::{HumanDuration, Problems};
 use attune_telemetry::{Clock, Event, ServiceInfo, Telemetry, TelemetryConfig};
@@ -14,7 +14,6 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 use tonic::service::Routes;
 
@@ -199,10 +198,10 @@ where
     shutdown.on_signals().context("listen for signals")?;
     let built = ready.require("service");
     let service = build(host).await?;
+    resources::watch(&telemetry, &shutdown).await;
     let state = AdminState {
         telemetries: vec![telemetry.clone()],
         ready: ready.clone(),
-        process: Some(Arc::new(ProcessMetrics::new(&telemetry))),
         extra: service.admin,
     };
     // Calls, and whatever closes after them, are over long before the admin port goes.

@@ -4,8 +4,9 @@
 //! percentile, in wall nanoseconds of one thread, with heap allocations), then Criterion's own figures.
 
 use attune_domain::RequestId;
+use attune_telemetry::catalogue::names::EDGE_LATENCY;
 use attune_telemetry::{
-    Class, Kind, LATENCY_BUCKETS, LogTarget, Name, ServiceInfo, Span, Telemetry, TelemetryConfig, TraceParent,
+    Class, Kind, LogTarget, Name, ServiceInfo, Span, Telemetry, TelemetryConfig, TraceParent,
 };
 use criterion::{Criterion, Throughput};
 use http::{HeaderMap, HeaderValue};
@@ -266,7 +267,7 @@ fn main() {
     let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(bridge_tracer));
     let _subscriber = tracing::subscriber::set_default(subscriber);
 
-    let latency = edge.metrics().histogram("edge_latency_seconds", "x", LATENCY_BUCKETS, &[]);
+    let latency = edge.metrics().histogram(&EDGE_LATENCY, &["sfo"]);
     let pop = Name::new("eu-west-1").expect("a name");
     let mut visitor = HeaderMap::new();
     for (name, value) in [("host", "a.test"), ("content-type", "application/json"), ("content-length", "120")] {

@@ -1,6 +1,7 @@
 //! How a request's trace begins: adopted from a caller of ours, or at the door to the world, where nothing a caller says
 //! about tracing is believed.
 
+use crate::catalogue::names::TRACE_CONTEXT_REJECTED;
 use crate::context::{Context, Rejected};
 use crate::{Baggage, Carrier, Class, Counter, Field, Kind, Metrics, Span, Telemetry};
 use attune_config::Secret;
@@ -15,10 +16,7 @@ pub(crate) struct Rejections([Counter; Rejected::ALL.len()]);
 
 impl Rejections {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        let help = "Trace context, baggage and debug tokens that were ignored.";
-        Self(Rejected::ALL.map(|why| {
-            metrics.counter("trace_context_rejected_total", help, &[("reason", why.as_str())])
-        }))
+        Self(Rejected::ALL.map(|why| metrics.counter(&TRACE_CONTEXT_REJECTED, &[why.as_str()])))
     }
 
     fn count(&self, why: Rejected) {

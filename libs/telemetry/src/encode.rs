@@ -88,7 +88,13 @@ fn write_metric(
         let _ = write!(out, " {}", number(value));
         if let (Format::OpenMetrics, Some(exemplar)) = (format, exemplar) {
             let seconds = exemplar.at as f64 / 1e3;
-            let _ = write!(out, " # {{trace_id=\"{}\"}} {} {seconds:.3}", exemplar.trace_id, number(exemplar.value));
+            let span_id = u64::from_be_bytes(exemplar.span_id);
+            let _ = write!(
+                out,
+                " # {{trace_id=\"{}\",span_id=\"{span_id:016x}\"}} {} {seconds:.3}",
+                exemplar.trace_id,
+                number(exemplar.value)
+            );
         }
         out.push('\n');
     };

@@ -8,8 +8,10 @@ mod server;
 mod status;
 
 pub use client::{GrpcClient, GrpcClientLayer};
+pub(crate) use methods::OTHER;
 pub use methods::{METHODS, Method};
 pub use server::{GrpcServer, GrpcServerLayer};
+pub(crate) use status::CODES;
 pub use status::{code_name, http_status, is_failure};
 
 use http::{HeaderMap, HeaderName, HeaderValue};

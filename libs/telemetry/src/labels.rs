@@ -12,9 +12,6 @@ pub trait Label: Copy + Send + Sync + 'static {
     fn index(self) -> usize;
 }
 
-/// A label's name and value.
-pub type LabelPair<'a> = (&'static str, &'a str);
-
 macro_rules! domain_labels {
     ($($name:ty),+ $(,)?) => {$(
         impl Label for $name {

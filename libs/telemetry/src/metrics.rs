@@ -1,107 +1,29 @@
-//! Counters, gauges and histograms over one `prometheus` registry per service.
+//! Counters, gauges and histograms over one `prometheus` registry per service, of what the [catalogue](crate::catalogue)
+//! lists.
 //!
-//! Series are bound once, at start, and begin at zero; a handle then costs a few nanoseconds. The number of series of a
-//! name is bounded: what comes after goes to the series whose labels are all `_other`.
+//! Series are bound once, at start, and begin at zero; a handle then costs a few nanoseconds. A bounded label's values
+//! beyond its bound go to `_other`. What the catalogue does not list for this service counts for nobody, and shows in
+//! `telemetry_metric_conflicts_total`.
 
+mod handles;
 mod histogram;
 
+pub use handles::{By, Counter, Estimate, Gauge, KnownGauge};
 pub use histogram::Histogram;
 pub(crate) use histogram::{Exemplar, Family as HistogramFamily, Pending};
 
-use crate::{Label, LabelPair};
+use crate::Label;
+use crate::catalogue::names::{LABEL_OVERFLOW, METRIC_CONFLICTS};
+use crate::catalogue::{self, Applies, Entry, Kind, Metric, Service};
 use parking_lot::Mutex;
+use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry};
-use std::collections::{HashMap, HashSet};
-use std::marker::PhantomData;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Bounds of every latency histogram, in seconds: they contain each threshold that is alerted on.
-pub const LATENCY_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0,
-];
-/// The same for language models.
-pub const LLM_LATENCY_BUCKETS: &[f64] = &[0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 81.92];
-
-const MAX_SERIES: usize = 512;
 const OTHER: &str = "_other";
-
-/// Only grows.
-#[derive(Clone)]
-pub struct Counter(prometheus::Counter);
-
-impl Counter {
-    pub fn inc(&self) {
-        self.0.inc();
-    }
-
-    /// Ignores what is negative or not a number.
-    pub fn add(&self, amount: f64) {
-        if amount > 0.0 {
-            self.0.inc_by(amount);
-        }
-    }
-
-    pub fn get(&self) -> f64 {
-        self.0.get()
-    }
-}
-
-/// A value that goes up and down.
-#[derive(Clone)]
-pub struct Gauge(prometheus::Gauge);
-
-impl Gauge {
-    pub fn set(&self, value: f64) {
-        self.0.set(value);
-    }
-
-    pub fn inc(&self) {
-        self.0.inc();
-    }
-
-    pub fn dec(&self) {
-        self.0.dec();
-    }
-
-    pub fn get(&self) -> f64 {
-        self.0.get()
-    }
-}
-
-/// A gauge whose series is absent while its value is not known.
-#[derive(Clone)]
-pub struct KnownGauge {
-    family: GaugeVec,
-    values: Arc<[String]>,
-}
-
-impl KnownGauge {
-    pub fn set(&self, value: Option<f64>) {
-        let labels: Vec<&str> = self.values.iter().map(String::as_str).collect();
-        match value {
-            Some(value) => self.family.with_label_values(&labels).set(value),
-            // Absent already is fine.
-            None => drop(self.family.remove_label_values(&labels)),
-        }
-    }
-}
-
-/// One handle for each value of a closed list.
-#[derive(Clone)]
-pub struct By<L, M> {
-    handles: Arc<[M]>,
-    label: PhantomData<fn(L)>,
-}
-
-impl<L: Label, M> By<L, M> {
-    pub fn new(make: impl FnMut(L) -> M) -> Self {
-        Self { handles: L::all().iter().copied().map(make).collect(), label: PhantomData }
-    }
-
-    pub fn get(&self, label: L) -> &M {
-        &self.handles[label.index()]
-    }
-}
+const SAMPLES: &str = "_samples";
+const SAMPLES_HELP: &str = "Observations behind the value, which is absent where they are too few or it does not apply.";
 
 /// Makes a service's metrics. Cloning shares the registry.
 #[derive(Clone)]
@@ -110,16 +32,18 @@ pub struct Metrics {
 }
 
 struct Inner {
+    service: Option<Service>,
     registry: Registry,
-    families: Mutex<HashMap<&'static str, Family>>,
-    conflicts: CounterVec,
-    overflow: CounterVec,
+    state: Mutex<State>,
 }
 
-struct Family {
-    vector: Vector,
-    labels: Vec<&'static str>,
-    series: HashSet<Vec<String>>,
+#[derive(Default)]
+struct State {
+    families: HashMap<String, Vector>,
+    /// Values seen of each bounded label.
+    open: HashMap<(&'static str, &'static str), Vec<String>>,
+    /// `<name>_samples` of what does not apply, until it does.
+    absent: HashMap<&'static str, prometheus::Gauge>,
 }
 
 #[derive(Clone)]
@@ -130,157 +54,184 @@ enum Vector {
 }
 
 impl Metrics {
-    #[expect(clippy::expect_used, reason = "the registry is new and the names are constants that a test registers")]
-    pub(crate) fn new() -> Self {
-        let registry = Registry::new();
-        let own = |name: &str, help: &str, label: &str| {
-            let family = CounterVec::new(Opts::new(name, help), &[label]).expect("a valid constant name");
-            registry.register(Box::new(family.clone())).expect("a new registry");
-            family
-        };
-        let conflicts = own(
-            "telemetry_metric_conflicts_total",
-            "Metrics asked for under a name already used with another type or other labels; not exposed.",
-            "metric",
-        );
-        let overflow =
-            own("telemetry_label_overflow_total", "Series beyond the bound, counted under _other.", "metric");
-        Self { inner: Arc::new(Inner { registry, families: Mutex::default(), conflicts, overflow }) }
+    pub(crate) fn new(service: &str) -> Self {
+        let inner = Inner { service: Service::of(service), registry: Registry::new(), state: Mutex::default() };
+        let metrics = Self { inner: Arc::new(inner) };
+        let own = catalogue::all().filter(|metric| metrics.lists(metric) && !metric.per_process);
+        own.filter(|metric| metric.applies != Applies::Always).for_each(|metric| metrics.absent(metric));
+        metrics
     }
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.inner.registry
     }
 
-    /// Name ends in `_total`. Call it once per series, at start; the series begins at zero.
-    pub fn counter(&self, name: &'static str, help: &str, labels: &[LabelPair<'_>]) -> Counter {
-        let make = |opts, names: &[&str]| CounterVec::new(opts, names).map(Vector::Counter);
-        let (vector, values) = self.bind(name, help, labels, |v| matches!(v, Vector::Counter(_)), make);
-        match vector {
-            Some(Vector::Counter(family)) => Counter(family.with_label_values(&values)),
-            _ => Counter(detached_counter()),
+    /// Call this and its siblings once per series, at start. The values stand in the order of the entry's labels.
+    pub fn counter(&self, entry: &'static Entry<Counter>, values: &[&str]) -> Counter {
+        match self.bind(entry, "", values) {
+            Some((Vector::Counter(family), values)) => Counter::of(family.with_label_values(&values)),
+            _ => Counter::detached(),
         }
     }
 
-    pub fn gauge(&self, name: &'static str, help: &str, labels: &[LabelPair<'_>]) -> Gauge {
-        match self.gauge_family(name, help, labels) {
-            (Some(family), values) => Gauge(family.with_label_values(&values)),
-            (None, _) => Gauge(detached_gauge()),
+    pub fn gauge(&self, entry: &'static Entry<Gauge>, values: &[&str]) -> Gauge {
+        match self.bind(entry, "", values) {
+            Some((Vector::Gauge(family), values)) => Gauge::of(family.with_label_values(&values)),
+            _ => Gauge::detached(),
         }
     }
 
     /// A gauge that is absent until it is first set.
-    pub fn known_gauge(&self, name: &'static str, help: &str, labels: &[LabelPair<'_>]) -> KnownGauge {
-        match self.gauge_family(name, help, labels) {
-            (Some(family), values) => KnownGauge { family, values: values.into() },
-            (None, _) => KnownGauge { family: detached_gauge_family(), values: Arc::new([]) },
+    pub fn known_gauge(&self, entry: &'static Entry<Gauge>, values: &[&str]) -> KnownGauge {
+        self.known(entry, "", values)
+    }
+
+    pub fn histogram(&self, entry: &'static Entry<Histogram>, values: &[&str]) -> Histogram {
+        match (self.bind(entry, "", values), entry.kind) {
+            (Some((Vector::Histogram(family), values)), _) => family.series(values),
+            (_, Kind::Histogram(bounds)) => Histogram::detached(bounds),
+            (_, Kind::Counter | Kind::Gauge) => Histogram::detached(&[]),
         }
     }
 
-    pub fn histogram(
-        &self,
-        name: &'static str,
-        help: &str,
-        bounds: &'static [f64],
-        labels: &[LabelPair<'_>],
-    ) -> Histogram {
-        let make = |opts: Opts, names: &[&str]| {
-            HistogramFamily::new(opts, names, bounds).map(|family| Vector::Histogram(Arc::new(family)))
+    /// A value that is absent below the entry's number of samples.
+    pub fn estimate(&self, entry: &'static Entry<Estimate>, values: &[&str]) -> Estimate {
+        let samples = match self.bind(entry, SAMPLES, values) {
+            Some((Vector::Gauge(family), values)) => Gauge::of(family.with_label_values(&values)),
+            _ => Gauge::detached(),
         };
-        let (vector, values) = self.bind(name, help, labels, |v| matches!(v, Vector::Histogram(_)), make);
-        match vector {
-            Some(Vector::Histogram(family)) => family.series(values),
-            _ => Histogram::detached(bounds),
+        let interval = entry.interval.then(|| ["_ci_low", "_ci_high"].map(|end| self.known(entry, end, values)));
+        Estimate::new(self.known(entry, "", values), interval, samples, entry.samples)
+    }
+
+    pub fn counter_by<L: Label>(&self, entry: &'static Entry<Counter>) -> By<L, Counter> {
+        By::new(|value: L| self.counter(entry, &[value.text()]))
+    }
+
+    pub fn gauge_by<L: Label>(&self, entry: &'static Entry<Gauge>) -> By<L, Gauge> {
+        By::new(|value: L| self.gauge(entry, &[value.text()]))
+    }
+
+    pub fn histogram_by<L: Label>(&self, entry: &'static Entry<Histogram>) -> By<L, Histogram> {
+        By::new(|value: L| self.histogram(entry, &[value.text()]))
+    }
+
+    /// Says that the metric does not apply here: `<name>_samples` is 0 until a handle of it is made.
+    pub fn absent(&self, metric: &'static Metric) {
+        let Ok(gauge) = prometheus::Gauge::new(format!("{}{SAMPLES}", metric.name), SAMPLES_HELP) else { return };
+        let mut state = self.inner.state.lock();
+        if !state.families.contains_key(metric.name) && self.inner.registry.register(Box::new(gauge.clone())).is_ok() {
+            state.absent.insert(metric.name, gauge);
         }
-    }
-
-    pub fn counter_by<L: Label>(&self, name: &'static str, help: &str, label: &'static str) -> By<L, Counter> {
-        By::new(|value: L| self.counter(name, help, &[(label, value.text())]))
-    }
-
-    pub fn gauge_by<L: Label>(&self, name: &'static str, help: &str, label: &'static str) -> By<L, Gauge> {
-        By::new(|value: L| self.gauge(name, help, &[(label, value.text())]))
-    }
-
-    pub fn latency_by<L: Label>(&self, name: &'static str, help: &str, label: &'static str) -> By<L, Histogram> {
-        By::new(|value: L| self.histogram(name, help, LATENCY_BUCKETS, &[(label, value.text())]))
     }
 
     pub(crate) fn histogram_family(&self, name: &str) -> Option<Arc<HistogramFamily>> {
-        match &self.inner.families.lock().get(name)?.vector {
+        match self.inner.state.lock().families.get(name)? {
             Vector::Histogram(family) => Some(family.clone()),
-            _ => None,
+            Vector::Counter(_) | Vector::Gauge(_) => None,
         }
     }
 
-    fn gauge_family(
-        &self,
-        name: &'static str,
-        help: &str,
-        labels: &[LabelPair<'_>],
-    ) -> (Option<GaugeVec>, Vec<String>) {
-        let make = |opts, names: &[&str]| GaugeVec::new(opts, names).map(Vector::Gauge);
-        match self.bind(name, help, labels, |v| matches!(v, Vector::Gauge(_)), make) {
-            (Some(Vector::Gauge(family)), values) => (Some(family), values),
-            (_, values) => (None, values),
+    fn known(&self, metric: &'static Metric, suffix: &str, values: &[&str]) -> KnownGauge {
+        match self.bind(metric, suffix, values) {
+            Some((Vector::Gauge(family), values)) => KnownGauge::new(family, values),
+            _ => KnownGauge::detached(),
         }
     }
 
-    /// Finds or registers the family, and bounds its series. None when the name is taken by something else: the metric
-    /// still counts, for nobody, and the conflict shows.
-    fn bind(
-        &self,
-        name: &'static str,
-        help: &str,
-        labels: &[LabelPair<'_>],
-        fits: impl Fn(&Vector) -> bool,
-        make: impl Fn(Opts, &[&str]) -> prometheus::Result<Vector>,
-    ) -> (Option<Vector>, Vec<String>) {
-        let names: Vec<&'static str> = labels.iter().map(|(name, _)| *name).collect();
-        let mut values: Vec<String> = labels.iter().map(|(_, value)| (*value).to_owned()).collect();
-        let mut families = self.inner.families.lock();
-        if !families.contains_key(name) {
-            let made = make(Opts::new(name, help), &names).and_then(|vector| {
-                let collector: Box<dyn prometheus::core::Collector> = match &vector {
-                    Vector::Counter(family) => Box::new(family.clone()),
-                    Vector::Gauge(family) => Box::new(family.clone()),
-                    Vector::Histogram(family) => Box::new(family.collector()),
-                };
-                self.inner.registry.register(collector).map(|()| vector)
-            });
-            if let Ok(vector) = made {
-                families.insert(name, Family { vector, labels: names.clone(), series: HashSet::new() });
+    fn lists(&self, metric: &Metric) -> bool {
+        self.inner.service.is_some_and(|service| metric.services.contains(&service))
+    }
+
+    /// Finds or registers the family, and the series' values within their bounds. None for what the catalogue does not
+    /// list.
+    fn bind(&self, metric: &'static Metric, suffix: &str, values: &[&str]) -> Option<(Vector, Vec<String>)> {
+        if !self.lists(metric) || !fits(metric, values) {
+            // The conflicts' own name is listed for every service; a service that is not is beyond counting.
+            if self.lists(&METRIC_CONFLICTS) && metric.name != METRIC_CONFLICTS.name {
+                self.counter(&METRIC_CONFLICTS, &[metric.name]).inc();
             }
+            return None;
         }
-        match families.get_mut(name) {
-            Some(family) if fits(&family.vector) && family.labels == names => {
-                if family.series.len() >= MAX_SERIES && !family.series.contains(&values) {
-                    self.inner.overflow.with_label_values(&[name]).inc();
-                    values.iter_mut().for_each(|value| *value = OTHER.into());
-                } else {
-                    family.series.insert(values.clone());
+        let mut state = self.inner.state.lock();
+        let (bounded, overflow) = state.within_bounds(metric, values);
+        let name = format!("{}{suffix}", metric.name);
+        let vector = match state.families.get(&name) {
+            Some(found) => found.clone(),
+            None => {
+                if let Some(placeholder) = state.absent.remove(metric.name) {
+                    // It is registered, or it would not be in the map.
+                    let _ = self.inner.registry.unregister(Box::new(placeholder));
                 }
-                (Some(family.vector.clone()), values)
+                let help = if suffix == SAMPLES { SAMPLES_HELP } else { metric.help };
+                let vector = Vector::new(metric, Opts::new(&name, help)).ok()?;
+                self.inner.registry.register(vector.collector()).ok()?;
+                state.families.insert(name, vector.clone());
+                vector
             }
-            _ => {
-                self.inner.conflicts.with_label_values(&[name]).inc();
-                (None, values)
+        };
+        drop(state);
+        self.count_overflow(metric, &overflow);
+        Some((vector, bounded))
+    }
+
+    /// The overflow of every bounded label is there from the start, so that its first is an increase.
+    fn count_overflow(&self, metric: &'static Metric, overflow: &[&'static str]) {
+        if [LABEL_OVERFLOW.name, METRIC_CONFLICTS.name].contains(&metric.name) {
+            return;
+        }
+        for label in metric.labels.iter().filter(|label| label.closed().is_none()) {
+            let counter = self.counter(&LABEL_OVERFLOW, &[metric.name, label.name]);
+            if overflow.contains(&label.name) {
+                counter.inc();
             }
         }
     }
 }
 
-#[expect(clippy::expect_used, reason = "a constant valid name")]
-fn detached_counter() -> prometheus::Counter {
-    prometheus::Counter::new("detached", "not exposed").expect("a valid constant name")
+/// Whether the values are as many as the labels, and in their closed lists.
+fn fits(metric: &Metric, values: &[&str]) -> bool {
+    let allowed = |(label, value): (&catalogue::LabelKey, &&str)| {
+        label.closed().is_none_or(|values| values.contains(value))
+    };
+    values.len() == metric.labels.len() && metric.labels.iter().zip(values).all(allowed)
 }
 
-#[expect(clippy::expect_used, reason = "a constant valid name")]
-fn detached_gauge() -> prometheus::Gauge {
-    prometheus::Gauge::new("detached", "not exposed").expect("a valid constant name")
+impl State {
+    /// The values, those of a full open set replaced; and the labels where that happened.
+    fn within_bounds(&mut self, metric: &'static Metric, values: &[&str]) -> (Vec<String>, Vec<&'static str>) {
+        let mut overflow = Vec::new();
+        let bounded = std::iter::zip(metric.labels, values).map(|(label, value)| {
+            let catalogue::Values::First(most) = label.values else { return (*value).to_owned() };
+            let seen = self.open.entry((metric.name, label.name)).or_default();
+            if !seen.iter().any(|known| known == value) {
+                if seen.len() >= most {
+                    overflow.push(label.name);
+                    return OTHER.to_owned();
+                }
+                seen.push((*value).to_owned());
+            }
+            (*value).to_owned()
+        });
+        (bounded.collect(), overflow)
+    }
 }
 
-#[expect(clippy::expect_used, reason = "a constant valid name")]
-fn detached_gauge_family() -> GaugeVec {
-    GaugeVec::new(Opts::new("detached", "not exposed"), &[]).expect("a valid constant name")
+impl Vector {
+    fn new(metric: &Metric, opts: Opts) -> prometheus::Result<Self> {
+        let labels: Vec<&str> = metric.labels.iter().map(|label| label.name).collect();
+        Ok(match metric.kind {
+            Kind::Counter => Self::Counter(CounterVec::new(opts, &labels)?),
+            Kind::Gauge => Self::Gauge(GaugeVec::new(opts, &labels)?),
+            Kind::Histogram(bounds) => Self::Histogram(Arc::new(HistogramFamily::new(opts, &labels, bounds)?)),
+        })
+    }
+
+    fn collector(&self) -> Box<dyn Collector> {
+        match self {
+            Self::Counter(family) => Box::new(family.clone()),
+            Self::Gauge(family) => Box::new(family.clone()),
+            Self::Histogram(family) => Box::new(family.collector()),
+        }
+    }
 }

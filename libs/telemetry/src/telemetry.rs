@@ -1,6 +1,7 @@
 //! Starting, sharing and flushing; everything a service holds of telemetry.
 
 use crate::buffers::Pool;
+use crate::catalogue::names::{LOG_DROPPED, TRACE_DECISIONS, TRACE_SPANS_DROPPED};
 use crate::context::Context;
 use crate::door::{DebugDoor, Rejections};
 use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
@@ -105,12 +106,11 @@ impl Telemetry {
         }
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|e| TelemetryError::Random(e.to_string()))?;
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(info.service);
         let limit = config.queue_limit.as_usize();
-        let drops = |name, help| {
-            let reason = |reason| metrics.counter(name, help, &[("reason", reason)]);
-            DropCounters { queue_full: reason("queue_full"), write_failed: reason("write_failed") }
-        };
+        let [queue_full, write_failed] =
+            ["queue_full", "write_failed"].map(|reason| metrics.counter(&LOG_DROPPED, &[reason]));
+        let log_drops = DropCounters { queue_full, write_failed };
         let open = |what, path: &PathBuf| {
             Output::file(path, config.file_limit.get())
                 .map_err(|source| TelemetryError::Open { what, path: path.clone(), source })
@@ -132,7 +132,6 @@ impl Telemetry {
             LogTarget::File(path) => Some(open("log", path)?),
             LogTarget::Off => None,
         };
-        let log_drops = drops("log_dropped_total", "Log lines that could not be written.");
         let logs = match output {
             Some(output) => {
                 let sink = Sink::spawn("log-writer", output, limit, log_drops);
@@ -172,18 +171,15 @@ impl Telemetry {
 
     /// Another service of this process: same writers, own registry and name.
     pub fn service(&self, info: ServiceInfo) -> Self {
-        Self::new(info, Metrics::new(), self.0.shared.clone())
+        let metrics = Metrics::new(info.service);
+        Self::new(info, metrics, self.0.shared.clone())
     }
 
     fn new(info: ServiceInfo, metrics: Metrics, shared: Arc<Shared>) -> Self {
         let decisions = Class::ALL.map(|class| {
-            ["drop", "keep"].map(|verdict| {
-                let labels = [("class", class.as_str()), ("verdict", verdict)];
-                metrics.counter("trace_decisions_total", "Local traces by class and whether they were kept.", &labels)
-            })
+            ["drop", "keep"].map(|verdict| metrics.counter(&TRACE_DECISIONS, &[class.as_str(), verdict]))
         });
-        let help = "Spans beyond a trace's bound, or begun after its end.";
-        let dropped_spans = metrics.counter("trace_spans_dropped_total", help, &[]);
+        let dropped_spans = metrics.counter(&TRACE_SPANS_DROPPED, &[]);
         let resource = Arc::new(Resource::new(&info, &shared.boot_id));
         let rejections = Rejections::new(&metrics);
         let sequence = AtomicU64::new(0);
@@ -194,7 +190,7 @@ impl Telemetry {
         &self.0.info
     }
 
-    pub fn registry(&self) -> &prometheus::Registry {
+    pub(crate) fn registry(&self) -> &prometheus::Registry {
         self.0.metrics.registry()
     }
 

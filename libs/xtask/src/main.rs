@@ -1,8 +1,12 @@
 //! Tasks of the repository that are no part of the product: `cargo xtask help`.
 
 mod bench;
+mod dashboards;
+mod metrics;
+mod tidy;
 
 use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
@@ -17,11 +21,20 @@ enum Task {
     /// Measure the platform against its floors
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Write the Grafana dashboards
+    Dashboards(dashboards::DashboardsArgs),
+    /// Write the table of metrics
+    Metrics,
+    /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Bench(bench) => bench::run(bench),
+        Task::Dashboards(args) => dashboards::run(&args),
+        Task::Metrics => metrics::run(),
+        Task::Tidy => tidy::run(),
     };
     match done {
         Ok(code) => code,
@@ -30,4 +43,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The checkout that this was built in.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

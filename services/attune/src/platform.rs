@@ -9,7 +9,7 @@ use attune_embedder::Embedder;
 use attune_origin::{Clients, OriginDeps};
 use attune_rpc::Channel;
 use attune_runtime::admin::{self, AdminState, Extra};
-use attune_runtime::{Clock, Exit, OrExit as _, ProcessMetrics, Ready, Shutdown, grpc};
+use attune_runtime::{Clock, Exit, OrExit as _, Ready, Shutdown, grpc, resources};
 use attune_serving::Serving;
 use attune_storage::{
     EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
@@ -153,8 +153,7 @@ pub(crate) async fn start(
         telemetry: origin_t.clone(),
         clock: clock.clone(),
         shutdown: shutdown.clone(),
-    })
-    .context("build origin")?;
+    });
     let mut origin_tasks = origin.tasks;
     tasks.spawn(async move { while origin_tasks.join_next().await.is_some() {} });
 
@@ -190,8 +189,8 @@ pub(crate) async fn start(
         let operator = operator.clone();
         Box::pin(async move { Some(operator.handle(request).await) })
     });
+    resources::watch(&edge_telemetry, &shutdown).await;
     let admin_state = AdminState {
-        process: Some(Arc::new(ProcessMetrics::new(&edge_telemetry))),
         telemetries: vec![edge_telemetry, origin_t, retrieval_t, ranking_t, bandit_t, llm_t, embedder_t],
         ready: ready.clone(),
         extra: Some(extra),

@@ -527,6 +527,19 @@ async fn metrics_carry_the_names_of_the_contract() {
         assert_eq!(asked, 5.0, "{format}");
     }
     assert!(open.text().contains("# {trace_id="), "no exemplar");
+    for alive in ["cpu_usage_percent", "memory_limit_bytes", "vectordb_health_status", "retrieval_index_items"] {
+        assert!(text.text().lines().any(|line| line.starts_with(alive)), "{alive} is missing");
+    }
+    for absent in ["kafka_consumer_lag", "personalization_clicks_total", "bandit_cumulative_regret"] {
+        assert!(text.text().contains(&format!("\n{absent}_samples 0")), "{absent} is not said to be absent");
+    }
+    // Every series that the services ask for is in the catalogue, and stays within its bounds.
+    assert!(!text.text().contains("\ntelemetry_metric_conflicts_total{"), "{}", text.text());
+    let overflows = text.text().lines().filter(|line| line.starts_with("telemetry_label_overflow_total{"));
+    assert!(overflows.clone().count() > 0 && overflows.clone().all(|line| line.ends_with(" 0")), "a label overflowed");
+    let most = attune_telemetry::catalogue::worst_case(attune_telemetry::Label::all());
+    let series = text.text().lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series <= most, "{series} series where the catalogue allows {most}");
     assert_eq!(platform.admin.get("/livez").await.status, 200);
     assert_eq!(platform.admin.get("/readyz").await.status, 200);
 }

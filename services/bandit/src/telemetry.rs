@@ -1,13 +1,9 @@
 //! Every metric and span field of this service.
 
 use attune_decision::Chosen;
+use attune_telemetry::catalogue::names::{self, SlotKind};
 use attune_telemetry::{By, Counter, Histogram, KnownGauge, Span, Telemetry};
 use std::time::Duration;
-
-attune_telemetry::labels! {
-    /// How the item of a slot was chosen.
-    pub enum SlotKind { Exploit = "exploit", Explore = "explore", Uniform = "uniform" }
-}
 
 attune_telemetry::labels! {
     pub enum ModelName { Sampler = "thompson" }
@@ -25,22 +21,10 @@ impl BanditMetrics {
     pub fn register(telemetry: &Telemetry) -> Self {
         let metrics = telemetry.metrics();
         Self {
-            slots: metrics.counter_by("bandit_slots_total", "Slots of slates, by how their item was chosen.", "kind"),
-            sampling: metrics.latency_by(
-                "model_inference_latency_seconds",
-                "Time a model computed for one call.",
-                "model_name",
-            ),
-            polls_failed: metrics.counter(
-                "bandit_posterior_poll_errors_total",
-                "Readings of the posteriors that failed; the last snapshot stayed.",
-                &[],
-            ),
-            age: metrics.known_gauge(
-                "bandit_posterior_age_seconds",
-                "Time since the feature store last confirmed the posteriors.",
-                &[],
-            ),
+            slots: metrics.counter_by(&names::BANDIT_SLOTS),
+            sampling: metrics.histogram_by(&names::MODEL_INFERENCE),
+            polls_failed: metrics.counter(&names::BANDIT_POLL_ERRORS, &[]),
+            age: metrics.known_gauge(&names::BANDIT_POSTERIOR_AGE, &[]),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::request::{Feedback, FeedbackEvent, RejectedEvent, Visitor};
 use attune_domain::{LoggedEvent, Uid, UnixMillis};
 use attune_proto::{convert, origin::v1 as origin, state::v1 as wire};
 use attune_rpc::{Deadline, Scope};
+use crate::telemetry::EventOutcome;
 use attune_telemetry::Span;
 use bytes::Bytes;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub(crate) async fn feedback(parts: &Parts, span: &Span, body: &[u8], now: UnixM
     let message = origin::FeedbackRequest { records };
     let answer = parts.origin.clone().feedback(attune_rpc::request(message, &scope, max)).await;
     let Ok(answer) = answer else {
-        parts.metrics.events("unavailable", events.len());
+        parts.metrics.events(EventOutcome::Unavailable, events.len());
         return Err(ProblemKind::Unavailable.into());
     };
     let results = answer.into_inner().results;
@@ -54,9 +55,9 @@ pub(crate) async fn feedback(parts: &Parts, span: &Span, body: &[u8], now: UnixM
     for (uid, events) in by_visitor {
         parts.users.apply(&serving, uid, &events);
     }
-    parts.metrics.events("accepted", receipt.accepted);
-    parts.metrics.events("duplicate", receipt.duplicates);
-    parts.metrics.events("rejected", receipt.rejected.len());
+    parts.metrics.events(EventOutcome::Accepted, receipt.accepted);
+    parts.metrics.events(EventOutcome::Duplicate, receipt.duplicates);
+    parts.metrics.events(EventOutcome::Rejected, receipt.rejected.len());
     Ok(receipt)
 }
 

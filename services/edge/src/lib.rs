@@ -57,8 +57,6 @@ pub struct EdgeDeps {
 /// Why an edge could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
-    #[error("register metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
     #[error("pop must be 1 to 64 letters, digits or any of . _ : / -")]
     Pop,
 }
@@ -100,7 +98,7 @@ pub struct Edge {
 
 /// Wires the parts and starts following the origin.
 pub fn build(config: EdgeConfig, deps: EdgeDeps, tasks: &mut JoinSet<()>) -> Result<Edge, EdgeError> {
-    let metrics = EdgeMetrics::register(&deps.telemetry, &config.pop)?;
+    let metrics = EdgeMetrics::register(&deps.telemetry, &config.pop);
     let origin = OriginServiceClient::new(deps.origin);
     let recorder = recorder::Recorder::new(origin.clone(), config.records.clone(), metrics.clone());
     let serving = deps.serving.load_full();

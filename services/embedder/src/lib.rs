@@ -23,6 +23,7 @@ use attune_storage::{
     USER_UPDATES_CONSUMER,
 };
 use batch::{Effects, Placed};
+use records::UserRecord;
 use processors::bandit::DAY_MS;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -147,6 +148,12 @@ impl Embedder {
             return self.tidy().await;
         };
         let records = self.readable(Topic::UserEvents, found, records::user_record).await?;
+        let accepted = |placed: Option<&Placed<UserRecord>>| match placed.map(|placed| &placed.record) {
+            Some(UserRecord::Event(event)) => u64::try_from(event.accepted_at).unwrap_or(0),
+            _ => 0,
+        };
+        let (oldest, newest) = (accepted(records.first()), accepted(records.last()));
+        self.stats.waiting_since.store(oldest, Ordering::Relaxed);
         let window = self.config.outcome_window.get();
         let effects = batch::events(self.store.as_ref(), records, from, next, window).await?;
         let stats = &self.stats;
@@ -167,6 +174,7 @@ impl Embedder {
         }
         let end = self.log.bounds(Topic::UserEvents).await?.end;
         self.stats.lag.store(end.saturating_sub(next), Ordering::Relaxed);
+        self.stats.waiting_since.store(if end > next { newest } else { 0 }, Ordering::Relaxed);
         if full { Ok(()) } else { self.tidy().await }
     }
 

@@ -27,6 +27,8 @@ counters! {
     retries,
     /// Records of user-events not yet applied, as of the last step.
     lag,
+    /// When the oldest record that is read but not yet applied was accepted, in Unix milliseconds; 0 when none waits.
+    waiting_since,
 }
 
 impl EmbedderStats {

@@ -1,8 +1,11 @@
 //! The consumer's counters, under the names of the observability contract.
 
 use crate::EmbedderStats;
-use attune_telemetry::Telemetry;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use attune_storage::USER_EVENTS_CONSUMER;
+use attune_telemetry::catalogue::names::{
+    EMBEDDER_LAG, EMBEDDER_RECORDS, EMBEDDER_RETRIES, STREAMING_EVENTS, STREAMING_LAG,
+};
+use attune_telemetry::{Counter, Telemetry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,13 +15,21 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Copies the consumer's counts to the registry until told to stop.
 pub async fn export(stats: Arc<EmbedderStats>, telemetry: Telemetry, mut stop: watch::Receiver<bool>) {
-    let Ok((pairs, lag)) = register(&telemetry) else { return };
+    let metrics = telemetry.metrics();
+    let counters = counters(&telemetry);
+    let records = metrics.gauge(&EMBEDDER_LAG, &[]);
+    let seconds = metrics.gauge(&STREAMING_LAG, &[USER_EVENTS_CONSUMER]);
     loop {
-        for (counter, count) in &pairs {
-            let total = count(&stats).load(Ordering::Relaxed);
-            counter.inc_by(total.saturating_sub(counter.get()));
+        for (counter, count) in &counters {
+            counter.catch_up(count(&stats).load(Ordering::Relaxed) as f64);
         }
-        lag.set(stats.lag.load(Ordering::Relaxed) as i64);
+        records.set(stats.lag.load(Ordering::Relaxed) as f64);
+        let waiting_since = stats.waiting_since.load(Ordering::Relaxed);
+        let waited = match waiting_since {
+            0 => 0.0,
+            since => u64::try_from(telemetry.now()).unwrap_or(0).saturating_sub(since) as f64 / 1e3,
+        };
+        seconds.set(waited);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(EVERY) => {}
@@ -28,28 +39,18 @@ pub async fn export(stats: Arc<EmbedderStats>, telemetry: Telemetry, mut stop: w
 
 type Count = fn(&EmbedderStats) -> &AtomicU64;
 
-fn register(telemetry: &Telemetry) -> Result<(Vec<(IntCounter, Count)>, IntGauge), prometheus::Error> {
-    let registry = telemetry.registry();
-    let vec = |name: &str, help: &str, label: &str| {
-        let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
-        registry.register(Box::new(vec.clone()))?;
-        Ok::<_, prometheus::Error>(vec)
-    };
-    let events = vec("streaming_events_processed_total", "Events whose effect is stored, by processor.", "processor")?;
-    let records = vec("embedder_records_total", "Records by what became of them.", "outcome")?;
-    let retries = IntCounter::new("embedder_retries_total", "Steps repeated because a store failed.")?;
-    registry.register(Box::new(retries.clone()))?;
-    let lag = IntGauge::new("embedder_lag_records", "Records of user-events that are not yet applied.")?;
-    registry.register(Box::new(lag.clone()))?;
-    let pairs: Vec<(IntCounter, Count)> = vec![
-        (events.with_label_values(&["embed"]), |s| &s.events),
-        (events.with_label_values(&["context"]), |s| &s.attributes),
-        (events.with_label_values(&["bandit"]), |s| &s.impressions),
-        (records.with_label_values(&["void"]), |s| &s.void),
-        (records.with_label_values(&["erased"]), |s| &s.erased),
-        (records.with_label_values(&["dead"]), |s| &s.dead),
-        (records.with_label_values(&["reward"]), |s| &s.rewards),
-        (retries, |s| &s.retries),
-    ];
-    Ok((pairs, lag))
+fn counters(telemetry: &Telemetry) -> Vec<(Counter, Count)> {
+    let metrics = telemetry.metrics();
+    let events = |processor| metrics.counter(&STREAMING_EVENTS, &[processor]);
+    let records = |outcome| metrics.counter(&EMBEDDER_RECORDS, &[outcome]);
+    vec![
+        (events("embed"), |s| &s.events),
+        (events("context"), |s| &s.attributes),
+        (events("bandit"), |s| &s.impressions),
+        (records("void"), |s| &s.void),
+        (records("erased"), |s| &s.erased),
+        (records("dead"), |s| &s.dead),
+        (records("reward"), |s| &s.rewards),
+        (metrics.counter(&EMBEDDER_RETRIES, &[]), |s| &s.retries),
+    ]
 }

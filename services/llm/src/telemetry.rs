@@ -2,10 +2,8 @@
 
 use crate::budget::{NanoDollars, Tokens, dollars};
 use crate::generate::{Ended, GenerateError};
-use attune_telemetry::{
-    By, Class, Counter, Gauge, Histogram, KnownGauge, LLM_LATENCY_BUCKETS, Metrics, Name, Span,
-    labels,
-};
+use attune_telemetry::catalogue::{self, Service, names};
+use attune_telemetry::{By, Class, Counter, Estimate, Gauge, Histogram, Metrics, Name, Span, labels};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,9 +91,6 @@ labels! {
     pub enum Lookup { Hit = "hit", Miss = "miss" }
 }
 
-const TOKEN_BUCKETS: &[f64] =
-    &[8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0];
-
 #[derive(Clone)]
 pub struct LlmMetrics {
     calls: By<Outcome, Counter>,
@@ -116,84 +111,27 @@ pub struct LlmMetrics {
 
 impl LlmMetrics {
     pub fn register(metrics: &Metrics) -> Self {
-        let share = |name, samples_name, help| {
-            Arc::new(Share {
-                window: Mutex::default(),
-                share: metrics.known_gauge(name, help, &[]),
-                samples: metrics.gauge(samples_name, "Answers the share is taken over.", &[]),
-            })
+        let share = |entry| Arc::new(Share { window: Mutex::default(), share: metrics.estimate(entry, &[]) });
+        // The gRPC layer by itself sees no error where the template answers.
+        let errors = |why| {
+            let code = error_code(why)?;
+            Some(metrics.counter(&catalogue::red(Service::Llm)?.errors, &["reason", code]))
         };
         Self {
-            calls: metrics.counter_by(
-                "llm_backend_calls_total",
-                "Calls of the model back-end.",
-                "outcome",
-            ),
-            fallbacks: metrics.counter_by(
-                "llm_fallbacks_total",
-                "Answers by the template although a back-end is configured.",
-                "reason",
-            ),
-            // The family of the gRPC layer, which by itself sees no error where the template answers.
-            errors: By::new(|why| {
-                let labels = |code| [("endpoint", "reason"), ("code", code)];
-                error_code(why).map(|code| {
-                    metrics.counter(
-                        "llm_errors_total",
-                        "Requests that failed through our fault.",
-                        &labels(code),
-                    )
-                })
-            }),
-            lookups: metrics.counter_by(
-                "llm_cache_lookups_total",
-                "Look-ups of finished explanations.",
-                "result",
-            ),
-            first_text: metrics.histogram(
-                "llm_time_to_first_chunk_seconds",
-                "From the call of the back-end to its first chunk.",
-                LLM_LATENCY_BUCKETS,
-                &[],
-            ),
-            response_tokens: metrics.histogram(
-                "llm_response_tokens",
-                "Output tokens of a call.",
-                TOKEN_BUCKETS,
-                &[],
-            ),
-            cost: metrics.counter(
-                "llm_cost_dollars_total",
-                "Dollars spent by the price table.",
-                &[],
-            ),
-            budget: metrics.gauge("llm_budget_dollars", "Daily budget.", &[]),
-            spent_today: metrics.gauge(
-                "llm_budget_spent_dollars",
-                "Dollars spent of today's budget, when last asked.",
-                &[],
-            ),
-            running: metrics.gauge(
-                "llm_backend_calls_running",
-                "Calls of the back-end now running.",
-                &[],
-            ),
-            waiting: metrics.gauge("llm_queue_depth", "Requests waiting for a call to end.", &[]),
-            circuit_open: metrics.gauge(
-                "llm_circuit_open",
-                "1 while the back-end is not asked because it kept failing.",
-                &[],
-            ),
-            invoked: share(
-                "llm_invocation_rate",
-                "llm_invocation_rate_samples",
-                "Share of the last 1000 explanations for which the back-end was called.",
-            ),
-            cached: share(
-                "llm_cache_hit_rate",
-                "llm_cache_hit_rate_samples",
-                "Share of the last 1000 look-ups that found an explanation.",
-            ),
+            calls: metrics.counter_by(&names::LLM_CALLS),
+            fallbacks: metrics.counter_by(&names::LLM_FALLBACKS),
+            errors: By::new(errors),
+            lookups: metrics.counter_by(&names::LLM_CACHE_LOOKUPS),
+            first_text: metrics.histogram(&names::LLM_FIRST_CHUNK, &[]),
+            response_tokens: metrics.histogram(&names::LLM_RESPONSE_TOKENS, &[]),
+            cost: metrics.counter(&names::LLM_COST, &[]),
+            budget: metrics.gauge(&names::LLM_BUDGET, &[]),
+            spent_today: metrics.gauge(&names::LLM_BUDGET_SPENT, &[]),
+            running: metrics.gauge(&names::LLM_RUNNING, &[]),
+            waiting: metrics.gauge(&names::LLM_QUEUE, &[]),
+            circuit_open: metrics.gauge(&names::LLM_CIRCUIT_OPEN, &[]),
+            invoked: share(&names::LLM_INVOCATION_RATE),
+            cached: share(&names::LLM_CACHE_HIT_RATE),
         }
     }
 
@@ -238,11 +176,10 @@ impl LlmMetrics {
     }
 }
 
-/// A share over the last [`Share::WINDOW`] observations, absent below [`Share::ENOUGH`].
+/// A share over the last [`Share::WINDOW`] observations.
 struct Share {
     window: Mutex<Window>,
-    share: KnownGauge,
-    samples: Gauge,
+    share: Estimate,
 }
 
 #[derive(Default)]
@@ -253,7 +190,6 @@ struct Window {
 
 impl Share {
     const WINDOW: usize = 1000;
-    const ENOUGH: usize = 20;
 
     fn add(&self, yes: bool) {
         let mut window = self.window.lock();
@@ -263,8 +199,7 @@ impl Share {
             window.yes -= 1;
         }
         let samples = window.seen.len();
-        self.samples.set(samples as f64);
-        self.share.set((samples >= Self::ENOUGH).then(|| f64::from(window.yes) / samples as f64));
+        self.share.set(f64::from(window.yes) / samples as f64, samples as u64);
     }
 }
 

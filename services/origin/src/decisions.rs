@@ -1,6 +1,7 @@
 //! The decision log's front: asynchronous and bounded; what it cannot keep it counts.
 
 use crate::recent::{RecentDecisions, StoredObjects};
+use crate::telemetry::{Lost, Step};
 use crate::{OriginConfig, OriginMetrics, Parts};
 use attune_domain::{ItemIx, RequestId, Uid};
 use attune_runtime::Shutdown;
@@ -79,7 +80,7 @@ impl Decisions {
         }
         let malformed = received - entries.len();
         if malformed > 0 {
-            self.metrics.decisions_dropped("malformed", malformed as u64);
+            self.metrics.decisions_dropped(Lost::Malformed, malformed as u64);
         }
         self.enqueue(Pending { entries, objects });
     }
@@ -88,7 +89,7 @@ impl Decisions {
         let count = pending.entries.len();
         let room = |waiting| (waiting + count <= self.most_waiting).then_some(waiting + count);
         if self.waiting.fetch_update(Relaxed, Relaxed, room).is_err() || self.queue.send(pending).is_err() {
-            self.metrics.decisions_dropped("queue_full", count as u64);
+            self.metrics.decisions_dropped(Lost::QueueFull, count as u64);
         }
     }
 
@@ -184,7 +185,7 @@ impl Writing {
                 self.stored.lock().extend(in_batch);
                 self.metrics.decisions_stored(written);
             }
-            Err(_) => self.metrics.decisions_dropped("store", written),
+            Err(_) => self.metrics.decisions_dropped(Lost::Store, written),
         }
     }
 }
@@ -199,13 +200,13 @@ pub(crate) async fn retain(parts: Arc<Parts>, shutdown: Shutdown) {
         }
         let before = (parts.clock)() - keep;
         if parts.decisions.log.retain_from(before).await.is_err() {
-            parts.metrics.background_failed("retain");
+            parts.metrics.background_failed(Step::Retain);
         }
         // An object that went must be stored when it comes again.
         *parts.decisions.stored.lock() = StoredObjects::default();
         let day = ((parts.clock)() - 31 * 86_400_000).div_euclid(86_400_000);
         if parts.event_log.forget_dedup_before(day).await.is_err() {
-            parts.metrics.background_failed("forget_dedup");
+            parts.metrics.background_failed(Step::ForgetDedup);
         }
     }
 }

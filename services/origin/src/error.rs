@@ -18,8 +18,6 @@ pub enum OriginError {
     UnknownItem,
     #[error("store")]
     Storage(#[from] StorageError),
-    #[error("register metrics")]
-    Metrics(String),
     #[error("{service} is unavailable")]
     Dependency { service: &'static str },
 }
@@ -31,7 +29,7 @@ impl OriginError {
             Self::Erased => Code::Erased,
             Self::UnknownDecision | Self::NotInDecision | Self::UnknownItem => Code::NotFound,
             Self::Storage(e) if e.is_retryable() => Code::Unavailable,
-            Self::Storage(_) | Self::Metrics(_) => Code::Internal,
+            Self::Storage(_) => Code::Internal,
             Self::Dependency { .. } => Code::Unavailable,
         }
     }

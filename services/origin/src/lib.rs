@@ -82,8 +82,9 @@ pub(crate) struct Parts {
 }
 
 /// Wires the parts and starts the background work.
-pub fn build(config: OriginConfig, deps: OriginDeps) -> Result<Origin, OriginError> {
-    let metrics = OriginMetrics::register(&deps.telemetry)?;
+pub fn build(config: OriginConfig, deps: OriginDeps) -> Origin {
+    let metrics = OriginMetrics::register(&deps.telemetry);
+    metrics.deployed(deps.serving.load().bundle.version(), (deps.clock)() as f64 / 1e3);
     let mut tasks = JoinSet::new();
     let watchers = Arc::new(watch::Watchers::new(config.watch.queue));
     let decisions =
@@ -110,5 +111,5 @@ pub fn build(config: OriginConfig, deps: OriginDeps) -> Result<Origin, OriginErr
     tasks.spawn(push::run(Arc::clone(&parts), deps.shutdown.clone()));
     tasks.spawn(watch::heartbeat(Arc::clone(&parts), deps.shutdown.clone()));
     tasks.spawn(decisions::retain(Arc::clone(&parts), deps.shutdown));
-    Ok(Origin { service: OriginServiceServer::new(OriginGrpc::new(parts)), tasks })
+    Origin { service: OriginServiceServer::new(OriginGrpc::new(parts)), tasks }
 }

@@ -37,7 +37,7 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         clock: host.clock.clone(),
         shutdown: host.shutdown.clone(),
     };
-    let mut origin = build(config, deps)?;
+    let mut origin = build(config, deps);
     let routes = Routes::new(origin.service).add_service(EventLogGrpc::server(event_log));
     let background = async move {
         while let Some(ended) = origin.tasks.join_next().await {

@@ -1,6 +1,7 @@
 //! The newest posterior counts, for every edge and for answers without the bandit.
 
 use crate::Parts;
+use crate::telemetry::Step;
 use arc_swap::ArcSwap;
 use attune_decision::Posteriors;
 use attune_domain::PosteriorSnapshot;
@@ -72,7 +73,7 @@ pub(crate) async fn poll(parts: Arc<Parts>, shutdown: Shutdown) {
                 parts.watchers.posteriors_moved(&next);
             }
         } else {
-            parts.metrics.background_failed("posteriors");
+            parts.metrics.background_failed(Step::Posteriors);
         }
         tokio::select! {
             () = shutdown.wait() => return,

@@ -1,5 +1,6 @@
 //! Version pushes: when a visitor's state moves, every edge that holds the visitor hears it and gets a new view.
 
+use crate::telemetry::Step;
 use crate::{Parts, views};
 use attune_domain::{StateVersion, Uid};
 use attune_proto::state::v1 as wire;
@@ -76,7 +77,7 @@ pub(crate) async fn run(parts: Arc<Parts>, shutdown: Shutdown) {
                 let scope = Scope::new(span.clone(), Deadline::after(VIEW_DEADLINE));
                 match views::build(&parts, &scope, uid, version.next_offset, (parts.clock)()).await {
                     Ok(view) => parts.watchers.view_rebuilt(uid, view),
-                    Err(_) => parts.metrics.background_failed("push_view"),
+                    Err(_) => parts.metrics.background_failed(Step::PushView),
                 }
             });
         }

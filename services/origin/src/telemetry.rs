@@ -1,81 +1,115 @@
 //! Every metric of its own that the origin can emit. RED metrics come from the server layer.
 
-use crate::OriginError;
+use arc_swap::ArcSwap;
+use attune_domain::ModelVersion;
 use attune_model::Presence;
-use attune_telemetry::Telemetry;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
+use attune_telemetry::catalogue::names;
+use attune_telemetry::{By, Counter, Histogram, Metrics, Telemetry};
+use std::sync::Arc;
+
+attune_telemetry::labels! {
+    /// Why a decision record was lost.
+    pub enum Lost { QueueFull = "queue_full", Store = "store", Malformed = "malformed" }
+}
+
+attune_telemetry::labels! {
+    /// Work beside requests that may fail and is tried again.
+    pub enum Step {
+        Posteriors = "posteriors",
+        PushView = "push_view",
+        Retain = "retain",
+        ForgetDedup = "forget_dedup",
+    }
+}
 
 #[derive(Clone)]
 pub struct OriginMetrics {
+    metrics: Metrics,
     pub(crate) candidates: Histogram,
-    accepted: IntCounterVec,
-    stored: IntCounter,
-    dropped: IntCounterVec,
-    features: IntCounterVec,
-    failed: IntCounterVec,
-    skipped: IntCounter,
-    erased: IntCounter,
+    fresh: Counter,
+    duplicate: Counter,
+    stored: Counter,
+    dropped: By<Lost, Counter>,
+    features: Arc<ArcSwap<Vec<Feature>>>,
+    failed: By<Step, Counter>,
+    skipped: Counter,
+    erased: Counter,
+}
+
+/// Counters of one feature, by presence.
+struct Feature {
+    name: String,
+    present: Counter,
+    missing: Counter,
+    defaulted: Counter,
 }
 
 impl OriginMetrics {
-    pub fn register(telemetry: &Telemetry) -> Result<Self, OriginError> {
-        Self::on(telemetry.registry()).map_err(|e| OriginError::Metrics(e.to_string()))
+    pub fn register(telemetry: &Telemetry) -> Self {
+        let metrics = telemetry.metrics();
+        Self {
+            metrics: metrics.clone(),
+            candidates: metrics.histogram(&names::ORIGIN_CANDIDATES, &[]),
+            fresh: metrics.counter(&names::ORIGIN_EVENTS_ACCEPTED, &["false"]),
+            duplicate: metrics.counter(&names::ORIGIN_EVENTS_ACCEPTED, &["true"]),
+            stored: metrics.counter(&names::ORIGIN_DECISIONS_STORED, &[]),
+            dropped: metrics.counter_by(&names::ORIGIN_DECISIONS_DROPPED),
+            features: Arc::default(),
+            failed: metrics.counter_by(&names::ORIGIN_BACKGROUND_FAILURES),
+            skipped: metrics.counter(&names::ORIGIN_PUSH_SKIPPED, &[]),
+            erased: metrics.counter(&names::ORIGIN_USERS_ERASED, &[]),
+        }
     }
 
-    fn on(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let vec = |name: &str, help: &str, labels: &[&str]| {
-            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok::<_, prometheus::Error>(vec)
-        };
-        let one = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let buckets = vec![10.0, 25.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0, 750.0, 1000.0];
-        let opts = HistogramOpts::new("origin_candidates", "Candidates that reached the ranking model, per page.");
-        let candidates = Histogram::with_opts(opts.buckets(buckets))?;
-        registry.register(Box::new(candidates.clone()))?;
-        let metrics = Self {
-            candidates,
-            accepted: vec("origin_events_accepted_total", "Events made durable, by whether they stood in the log before.", &["duplicate"])?,
-            stored: one("origin_decisions_stored_total", "Decision records written to the decision log.")?,
-            dropped: vec("origin_decisions_dropped_total", "Decision records that were lost, by reason.", &["reason"])?,
-            features: vec("model_features_read_total", "Features read for a decision, by whether they were there.", &["feature_name", "presence"])?,
-            failed: vec("origin_background_failures_total", "Background steps that failed and will be tried again.", &["step"])?,
-            skipped: one("origin_push_skipped_total", "Rebuilds of an own list left out because too many waited.")?,
-            erased: one("origin_users_erased_total", "Visitors erased.")?,
-        };
-        for duplicate in ["true", "false"] {
-            metrics.accepted.with_label_values(&[duplicate]);
-        }
-        for reason in ["queue_full", "store", "malformed"] {
-            metrics.dropped.with_label_values(&[reason]);
-        }
-        Ok(metrics)
+    /// This bundle decides from `at` (Unix seconds) on.
+    pub(crate) fn deployed(&self, version: &ModelVersion, at: f64) {
+        self.metrics.gauge(&names::MODEL_DEPLOYED, &[version.0.as_ref()]).set(at);
     }
 
     pub(crate) fn event_accepted(&self, duplicate: bool) {
-        self.accepted.with_label_values(&[if duplicate { "true" } else { "false" }]).inc();
+        if duplicate { &self.duplicate } else { &self.fresh }.inc();
     }
 
     pub(crate) fn decisions_stored(&self, count: u64) {
-        self.stored.inc_by(count);
+        self.stored.add(count as f64);
     }
 
-    pub(crate) fn decisions_dropped(&self, reason: &'static str, count: u64) {
-        self.dropped.with_label_values(&[reason]).inc_by(count);
+    pub(crate) fn decisions_dropped(&self, why: Lost, count: u64) {
+        self.dropped.get(why).add(count as f64);
     }
 
+    /// The features come in the order of the bundle's schema, so they are bound once for a bundle.
     pub(crate) fn features_read(&self, presence: &[(&str, Presence)]) {
-        for (feature, presence) in presence {
-            self.features.with_label_values(&[feature, presence.as_str()]).inc();
+        let bound = self.features.load();
+        if std::iter::zip(&**bound, presence).filter(|(known, (name, _))| known.name == *name).count() != presence.len() {
+            self.features.store(Arc::new(presence.iter().map(|(name, _)| self.bind(name)).collect()));
+            return self.count(&self.features.load(), presence);
+        }
+        self.count(&bound, presence);
+    }
+
+    fn count(&self, bound: &[Feature], presence: &[(&str, Presence)]) {
+        for (feature, (_, presence)) in std::iter::zip(bound, presence) {
+            match presence {
+                Presence::Present => feature.present.inc(),
+                Presence::Missing => feature.missing.inc(),
+                Presence::Defaulted => feature.defaulted.inc(),
+            }
         }
     }
 
-    pub(crate) fn background_failed(&self, step: &'static str) {
-        self.failed.with_label_values(&[step]).inc();
+    fn bind(&self, name: &str) -> Feature {
+        let counter = |presence: Presence| self.metrics.counter(&names::MODEL_FEATURES_READ, &[name, presence.as_str()]);
+        Feature {
+            name: name.to_owned(),
+            present: counter(Presence::Present),
+            missing: counter(Presence::Missing),
+            defaulted: counter(Presence::Defaulted),
+        }
+    }
+
+    pub(crate) fn background_failed(&self, step: Step) {
+        self.failed.get(step).inc();
     }
 
     pub(crate) fn push_skipped(&self) {

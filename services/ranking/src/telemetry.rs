@@ -1,5 +1,6 @@
 //! Every metric and span field of this service.
 
+use attune_telemetry::catalogue::names;
 use attune_telemetry::{By, Counter, Histogram, Span, Telemetry};
 use std::time::Duration;
 
@@ -18,12 +19,8 @@ impl RankingMetrics {
     pub fn register(telemetry: &Telemetry) -> Self {
         let metrics = telemetry.metrics();
         Self {
-            inference: metrics.latency_by(
-                "model_inference_latency_seconds",
-                "Time a model computed for one call.",
-                "model_name",
-            ),
-            scored: metrics.counter("ranking_scored_items_total", "Candidates scored.", &[]),
+            inference: metrics.histogram_by(&names::MODEL_INFERENCE),
+            scored: metrics.counter(&names::RANKING_SCORED, &[]),
         }
     }
 

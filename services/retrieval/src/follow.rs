@@ -35,6 +35,7 @@ pub async fn keep_views(
             move || refresh(&retriever, &config, snapshots)
         });
         if work.await.is_err() {
+            retriever.metrics.index_follows(false);
             retriever.metrics.follow_failed();
         }
         tokio::select! {
@@ -55,7 +56,10 @@ fn refresh(retriever: &Arc<Retriever>, config: &IndexConfig, snapshots: Option<P
                 retriever.set_view(view);
                 retriever.metrics.operated(Operation::Upsert, begun.elapsed());
             }
-            Err(_) => retriever.metrics.follow_failed(),
+            Err(_) => {
+                retriever.metrics.index_follows(false);
+                retriever.metrics.follow_failed();
+            }
         }
     }
     let view = retriever.view();

@@ -58,6 +58,7 @@ impl Retriever {
         metrics: RetrievalMetrics,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        show(&metrics, &view);
         Self {
             serving,
             view: ArcSwap::from_pointee(view),
@@ -80,8 +81,7 @@ impl Retriever {
     }
 
     pub fn set_view(&self, view: View) {
-        let now = view.index.pin();
-        self.metrics.index_size(now.len(), now.in_graphs());
+        show(&self.metrics, &view);
         self.view.store(Arc::new(view));
     }
 
@@ -202,6 +202,13 @@ impl Retriever {
         });
         work.await.unwrap_or(Err(SourceError::Failed("panicked")))
     }
+}
+
+/// A view that is served is one that follows.
+fn show(metrics: &RetrievalMetrics, view: &View) {
+    let now = view.index.pin();
+    metrics.index_size(now.len(), now.in_graphs());
+    metrics.index_follows(true);
 }
 
 fn find(source: &dyn CandidateSource, shared: &Shared, deadline: Deadline) -> Result<Vec<ItemIx>, SourceError> {

@@ -1,13 +1,11 @@
 //! Every metric and span field of this service.
 
 use attune_decision::{Outcome, SourceKind};
+use attune_telemetry::catalogue::names;
 use attune_telemetry::{By, Counter, Gauge, Histogram, Name, Span, Telemetry};
 use std::time::Duration;
 
-attune_telemetry::labels! {
-    /// What was asked of the vector index.
-    pub enum Operation { Search = "search", Upsert = "upsert" }
-}
+pub use attune_telemetry::catalogue::names::VectorOperation as Operation;
 
 pub(crate) const ANN_SEARCH: &str = "retrieval.ann_search";
 
@@ -16,6 +14,7 @@ pub struct RetrievalMetrics {
     queries: By<Operation, Counter>,
     latency: By<Operation, Histogram>,
     outcomes: Vec<[Counter; 4]>,
+    health: Gauge,
     indexed: Gauge,
     in_graphs: Gauge,
     merges: Counter,
@@ -30,25 +29,18 @@ impl RetrievalMetrics {
         let metrics = telemetry.metrics();
         let outcomes = |source: SourceKind| {
             OUTCOMES.map(|(_, outcome)| {
-                metrics.counter(
-                    "retrieval_source_outcomes_total",
-                    "What became of each candidate source.",
-                    &[("source", source.as_str()), ("outcome", outcome)],
-                )
+                metrics.counter(&names::RETRIEVAL_SOURCES, &[source.as_str(), outcome])
             })
         };
         Self {
-            queries: metrics.counter_by("vectordb_queries_total", "Operations on the vector index.", "operation"),
-            latency: metrics.latency_by("vectordb_latency_seconds", "Time they took.", "operation"),
+            queries: metrics.counter_by(&names::VECTORDB_QUERIES),
+            latency: metrics.histogram_by(&names::VECTORDB_LATENCY),
             outcomes: SourceKind::ALL.map(outcomes).into(),
-            indexed: metrics.gauge("retrieval_index_items", "Items that a search can find.", &[]),
-            in_graphs: metrics.gauge("retrieval_index_graph_items", "Those of them in a graph.", &[]),
-            merges: metrics.counter("retrieval_index_merges_total", "Segments sealed in the background.", &[]),
-            follow_errors: metrics.counter(
-                "retrieval_follow_errors_total",
-                "Failures to read the event log or to derive a view from the catalogue.",
-                &[],
-            ),
+            health: metrics.gauge(&names::VECTORDB_HEALTH, &[]),
+            indexed: metrics.gauge(&names::RETRIEVAL_INDEX_ITEMS, &[]),
+            in_graphs: metrics.gauge(&names::RETRIEVAL_GRAPH_ITEMS, &[]),
+            merges: metrics.counter(&names::RETRIEVAL_MERGES, &[]),
+            follow_errors: metrics.counter(&names::RETRIEVAL_FOLLOW_ERRORS, &[]),
         }
     }
 
@@ -64,6 +56,11 @@ impl RetrievalMetrics {
     pub fn index_size(&self, items: usize, in_graphs: usize) {
         self.indexed.set(items as f64);
         self.in_graphs.set(in_graphs as f64);
+    }
+
+    /// Whether the index follows the catalogue; it answers searches as long as there is a view at all.
+    pub fn index_follows(&self, follows: bool) {
+        self.health.set(if follows { 1.0 } else { 0.0 });
     }
 
     pub fn merged(&self) {

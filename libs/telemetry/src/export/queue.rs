@@ -3,6 +3,7 @@
 //! Promoted traces (errors, slow, forced, LLM) have half of the room for themselves and leave first.
 
 use super::Lost;
+use crate::catalogue::names::{TRACE_EXPORT_DROPPED, TRACE_EXPORT_QUEUE};
 use crate::settle::KeptTrace;
 use crate::{Counter, Gauge, Metrics};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -52,12 +53,9 @@ impl ExportMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let lanes = Lane::ALL.map(|lane| {
             let lane = lane.as_str();
-            let dropped = |reason| {
-                let help = "Kept traces that could not be delivered.";
-                metrics.counter("trace_export_dropped_total", help, &[("lane", lane), ("reason", reason)])
-            };
+            let dropped = |reason| metrics.counter(&TRACE_EXPORT_DROPPED, &[lane, reason]);
             LaneMetrics {
-                waiting: metrics.gauge("trace_export_queue_length", "Kept traces that wait to leave.", &[("lane", lane)]),
+                waiting: metrics.gauge(&TRACE_EXPORT_QUEUE, &[lane]),
                 queue_full: dropped("queue_full"),
                 write_failed: dropped("write_failed"),
                 send_failed: dropped("send_failed"),

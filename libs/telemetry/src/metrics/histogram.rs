@@ -1,60 +1,76 @@
-//! A histogram with one exemplar per bucket, which the `prometheus` crate lacks. Hot path.
+//! A histogram over shards, with one exemplar per bucket; the `prometheus` crate has neither. Hot path.
+//!
+//! Series are bound at start, their number is bounded by the catalogue, and they live as long as the process: a handle is
+//! a plain reference, and remembering an observation for a trace's verdict touches no shared counter.
 
 use crate::Span;
 use attune_domain::{RequestId, UnixMillis};
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::{Opts, proto};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// One series.
-#[derive(Clone)]
-pub struct Histogram(Arc<Series>);
+#[derive(Clone, Copy)]
+pub struct Histogram(&'static Series);
 
 struct Series {
     bounds: &'static [f64],
     values: Vec<String>,
-    /// One more than bounds: the last is +Inf. Not cumulative.
-    buckets: Box<[AtomicU64]>,
-    sum_bits: AtomicU64,
+    /// For each shard `lines` lines: the sum's bits, then one count per bucket, the last +Inf; not cumulative.
+    cells: Box<[Line]>,
+    lines: usize,
     exemplars: Box<[Mutex<Option<Exemplar>>]>,
+}
+
+/// Two cache lines, because processors fetch them in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line([AtomicU64; Line::CELLS]);
+
+impl Line {
+    const CELLS: usize = 16;
 }
 
 /// A kept trace that fell into a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exemplar {
     pub(crate) trace_id: RequestId,
+    pub(crate) span_id: [u8; 8],
     pub(crate) value: f64,
     pub(crate) at: UnixMillis,
 }
 
 /// An observation whose trace is not decided yet.
 pub(crate) struct Pending {
-    histogram: Histogram,
+    series: &'static Series,
     bucket: usize,
     value: f64,
+    span_id: [u8; 8],
 }
 
 impl Pending {
     pub(crate) fn keep(self, trace_id: RequestId, at: UnixMillis) {
         // Somebody else is writing the same bucket's slot: theirs is as good.
-        if let Some(mut slot) = self.histogram.0.exemplars[self.bucket].try_lock() {
-            *slot = Some(Exemplar { trace_id, value: self.value, at });
+        if let Some(mut slot) = self.series.exemplars[self.bucket].try_lock() {
+            *slot = Some(Exemplar { trace_id, span_id: self.span_id, value: self.value, at });
         }
     }
 }
 
 impl Histogram {
     fn new(bounds: &'static [f64], values: Vec<String>) -> Self {
-        let slots = bounds.len() + 1;
-        Self(Arc::new(Series {
+        let buckets = bounds.len() + 1;
+        let lines = (1 + buckets).div_ceil(Line::CELLS);
+        Self(Box::leak(Box::new(Series {
             bounds,
             values,
-            buckets: (0..slots).map(|_| AtomicU64::new(0)).collect(),
-            sum_bits: AtomicU64::new(0f64.to_bits()),
-            exemplars: (0..slots).map(|_| Mutex::new(None)).collect(),
-        }))
+            cells: (0..lines * shards()).map(|_| Line::default()).collect(),
+            lines,
+            exemplars: (0..buckets).map(|_| Mutex::new(None)).collect(),
+        })))
     }
 
     pub(super) fn detached(bounds: &'static [f64]) -> Self {
@@ -68,35 +84,77 @@ impl Histogram {
 
     /// Observes, and becomes the bucket's exemplar if the span's trace is kept. Call it before the local root ends.
     pub fn observe_in(&self, span: &Span, value: f64) {
-        if let Some(bucket) = self.record(value) {
-            span.on_keep(Pending { histogram: self.clone(), bucket, value });
+        if let Some(bucket) = self.record(value)
+            && let Some((_, span_id)) = span.place()
+        {
+            span.on_keep(Pending { series: self.0, bucket, value, span_id });
         }
     }
 
     pub fn count(&self) -> u64 {
-        self.0.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+        (0..self.0.buckets()).map(|bucket| self.0.bucket(bucket)).sum()
     }
 
     pub fn sum(&self) -> f64 {
-        f64::from_bits(self.0.sum_bits.load(Relaxed))
+        self.0.sum()
     }
 
     fn record(&self, value: f64) -> Option<usize> {
         if value.is_nan() {
             return None;
         }
-        let series = &*self.0;
+        let series = self.0;
         let bucket = series.bounds.partition_point(|bound| *bound < value);
-        series.buckets[bucket].fetch_add(1, Relaxed);
-        let mut seen = series.sum_bits.load(Relaxed);
+        let shard = own_shard();
+        series.cell(shard, 1 + bucket).fetch_add(1, Relaxed);
+        let sum = series.cell(shard, 0);
+        let mut seen = sum.load(Relaxed);
         loop {
             let next = (f64::from_bits(seen) + value).to_bits();
-            match series.sum_bits.compare_exchange_weak(seen, next, Relaxed, Relaxed) {
+            match sum.compare_exchange_weak(seen, next, Relaxed, Relaxed) {
                 Ok(_) => return Some(bucket),
                 Err(now) => seen = now,
             }
         }
     }
+}
+
+impl Series {
+    fn cell(&self, shard: usize, index: usize) -> &AtomicU64 {
+        &self.cells[shard * self.lines + index / Line::CELLS].0[index % Line::CELLS]
+    }
+
+    fn buckets(&self) -> usize {
+        self.bounds.len() + 1
+    }
+
+    fn bucket(&self, bucket: usize) -> u64 {
+        (0..shards()).map(|shard| self.cell(shard, 1 + bucket).load(Relaxed)).sum()
+    }
+
+    fn sum(&self) -> f64 {
+        (0..shards()).map(|shard| f64::from_bits(self.cell(shard, 0).load(Relaxed))).sum()
+    }
+}
+
+/// As many as the machine runs threads at once, up to 16.
+fn shards() -> usize {
+    static SHARDS: OnceLock<usize> = OnceLock::new();
+    *SHARDS.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(16)))
+}
+
+/// Threads take turns.
+fn own_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    OWN.with(|own| {
+        if own.get() == usize::MAX {
+            own.set(NEXT.fetch_add(1, Relaxed) % shards());
+        }
+        own.get()
+    })
 }
 
 /// All series of a name.
@@ -120,10 +178,10 @@ impl Family {
     pub(super) fn series(&self, values: Vec<String>) -> Histogram {
         let mut series = self.series.lock();
         if let Some(found) = series.iter().find(|one| one.0.values == values) {
-            return found.clone();
+            return *found;
         }
         let made = Histogram::new(self.bounds, values);
-        series.push(made.clone());
+        series.push(made);
         made
     }
 
@@ -153,7 +211,7 @@ impl Collector for FamilyCollector {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let metrics = self.series.lock().iter().map(|one| collect_series(&self.desc, &one.0)).collect();
+        let metrics = self.series.lock().iter().map(|one| collect_series(&self.desc, one.0)).collect();
         let mut family = proto::MetricFamily::default();
         family.set_name(self.desc.fq_name.clone());
         family.set_help(self.desc.help.clone());
@@ -175,17 +233,17 @@ fn collect_series(desc: &Desc, series: &Series) -> proto::Metric {
     labels.sort_by(|a, b| a.name().cmp(b.name()));
     let mut cumulative = 0;
     let mut buckets = Vec::with_capacity(series.bounds.len());
-    for (bound, bucket) in series.bounds.iter().zip(&series.buckets) {
-        cumulative += bucket.load(Relaxed);
+    for (index, bound) in series.bounds.iter().enumerate() {
+        cumulative += series.bucket(index);
         let mut one = proto::Bucket::default();
         one.set_upper_bound(*bound);
         one.set_cumulative_count(cumulative);
         buckets.push(one);
     }
-    cumulative += series.buckets[series.bounds.len()].load(Relaxed);
+    cumulative += series.bucket(series.bounds.len());
     let mut histogram = proto::Histogram::default();
     histogram.set_sample_count(cumulative);
-    histogram.set_sample_sum(f64::from_bits(series.sum_bits.load(Relaxed)));
+    histogram.set_sample_sum(series.sum());
     histogram.set_bucket(buckets);
     let mut metric = proto::Metric::from_label(labels);
     metric.set_histogram(histogram);

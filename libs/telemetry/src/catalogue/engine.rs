@@ -1,0 +1,28 @@
+//! Engines that take over from the embedded ones at scale.
+
+use super::Service::{Bandit, Embedder, Origin};
+use super::{Applies, LabelKey, Unit, counter, entries, gauge, latency};
+
+/// The commands that the stores use, and no others.
+const COMMAND: LabelKey = LabelKey::list("command", &["get", "mget", "set", "del", "eval", "evalsha", "scan", "ping"]);
+
+entries! {
+    REDIS_COMMANDS: Counter = counter("redis_commands_total", Unit::Count, "Commands sent to Redis.")
+        .labels(&[COMMAND])
+        .when(Applies::Engine("redis"))
+        .by(&[Origin, Bandit, Embedder]);
+    REDIS_LATENCY: Histogram = latency("redis_latency_seconds", "Duration of commands to Redis.")
+        .labels(&[COMMAND])
+        .when(Applies::Engine("redis"))
+        .by(&[Origin, Bandit, Embedder]);
+    REDIS_MEMORY: Gauge = gauge("redis_memory_used_bytes", Unit::Bytes, "Memory that Redis says it uses.")
+        .when(Applies::Engine("redis"))
+        .by(&[Embedder]);
+    KAFKA_CONSUMER_LAG: Gauge = gauge("kafka_consumer_lag", Unit::Count, "Records not yet consumed.")
+        .labels(&[
+            LabelKey::list("topic", &["user-events", "item-updates", "user-updates", "decisions", "state-versions"]),
+            LabelKey::first("partition", 64),
+        ])
+        .when(Applies::Engine("kafka"))
+        .by(&[Embedder]);
+}
