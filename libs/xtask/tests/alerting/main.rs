@@ -1,11 +1,11 @@
-//! The operators' kit under the real promtool, amtool and Alertmanager.
+//! The operators' kit under the real promtool, amtool, Prometheus and Alertmanager.
 //!
 //! `.ci/test` installs them first. A test whose tool is not there says so by name, and what needs no tool is checked by
 //! `cargo xtask tidy` and its tests.
 
-mod alertmanager;
+mod server;
 
-use alertmanager::Alertmanager;
+use server::Server;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -69,6 +69,23 @@ fn changed(file: &str, from: &str, to: &str) -> tempfile::TempDir {
 fn promtool_accepts_configuration_and_rules() {
     let Some(promtool) = tool("promtool", "promtool_accepts_configuration_and_rules") else { return };
     passes(&run(&promtool, &["check", "config", "prometheus.yml"], &kit().join("prometheus")));
+}
+
+#[test]
+fn a_real_prometheus_loads_every_rule() {
+    let Some(program) = tool("prometheus", "a_real_prometheus_loads_every_rule") else { return };
+    let folder = kit().join("prometheus");
+    let prometheus = Server::prometheus(&program, &folder).unwrap();
+    let looked_up = (0..600).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        prometheus.rules()
+    });
+    let rules = looked_up.expect("rules within a minute");
+    let texts = names(&folder.join("rules")).into_iter().map(|name| fs::read_to_string(folder.join("rules").join(name)).unwrap());
+    let written: usize = texts.map(|text| text.matches("- alert: ").count() + text.matches("- record: ").count()).sum();
+    assert_eq!(rules.len(), written);
+    let failed: Vec<_> = rules.iter().filter(|rule| rule["health"] == "err").collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
@@ -152,7 +169,7 @@ fn alerts_are_inhibited_as_the_cases_say() {
     // Each case has an Alertmanager of its own: alerts of one would inhibit those of another.
     for case in cases("inhibitions.tsv") {
         let [expected, source, target] = &case[..] else { panic!("not a case: {case:?}") };
-        let alertmanager = match Alertmanager::start(&program, &kit().join("alertmanager")) {
+        let alertmanager = match Server::alertmanager(&program, &kit().join("alertmanager")) {
             Ok(alertmanager) => alertmanager,
             Err(said) if said.contains("unshare") || said.contains("mount") => {
                 eprintln!("skipped: alerts_are_inhibited_as_the_cases_say: no user namespaces here: {said}");
