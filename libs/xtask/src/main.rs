@@ -4,6 +4,7 @@ mod bench;
 mod dashboards;
 mod metrics;
 mod tidy;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ enum Task {
     Metrics,
     /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
     Tidy,
+    /// Install real tools for tests, and print where they are
+    Tools(tools::ToolsArgs),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Metrics => metrics::run(),
         Task::Tidy => tidy::run(),
+        Task::Tools(args) => tools::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: what belongs together and lies in different files. Every check is a test as well.
 
+mod alerts;
 mod documents;
 mod grafana;
 mod promql;
@@ -24,6 +25,7 @@ fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
     let rules = Rules::read(root)?;
     let known = Known::new(&rules);
     let mut problems = rules.problems(&known);
+    problems.extend(alerts::problems(root, &rules.all)?);
     problems.extend(rules.without_panel(&crate::dashboards::all()));
     problems.extend(rules.scrape_limits());
     for dashboard in crate::dashboards::all() {

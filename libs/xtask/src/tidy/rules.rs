@@ -109,7 +109,7 @@ pub(super) fn listed(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathB
     Ok(files)
 }
 
-fn parsed<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
+pub(super) fn parsed<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     serde_saphyr::from_str(&text).with_context(|| format!("parse {}", file.display()))
 }
