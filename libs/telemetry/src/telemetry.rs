@@ -6,7 +6,7 @@ use crate::door::{DebugDoor, Rejections};
 use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
 use crate::hash::UserHasher;
 use crate::log::{Line, LogEvent, LogLevel, RateLimit};
-use crate::sampling::{Class, Policy, Threshold, Verdict};
+use crate::sampling::{Class, Outcome, Policy, Threshold};
 use crate::sink::{DropCounters, Output, Sink};
 use crate::settle::KeptTrace;
 use crate::ticks::Ticks;
@@ -311,7 +311,7 @@ impl Telemetry {
         &self.0.shared.debug
     }
 
-    pub(crate) fn count_decision(&self, verdict: Verdict) {
+    pub(crate) fn count_decision(&self, verdict: Outcome) {
         self.0.decisions[verdict.class as usize][usize::from(verdict.keep)].inc();
     }
 
