@@ -20,7 +20,7 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Which process said so; random, new at each start.
     pub origin: u32,
-    /// When it said so: Unix milliseconds, the low 32 bits.
+    /// When it told the others: Unix milliseconds, the low 32 bits.
     pub unix_ms: u32,
 }
 

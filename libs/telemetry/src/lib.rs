@@ -23,6 +23,7 @@ mod labels;
 mod log;
 mod metrics;
 mod red;
+mod sampler;
 pub mod sampling;
 mod scope;
 mod settle;

@@ -28,8 +28,6 @@ const RESERVED: usize = 2 << 10;
 
 /// A local trace in progress, as the store sees it.
 pub(crate) trait Recording: Clone {
-    type Part: Part;
-
     /// Merges what others say of the trace. Called under a lock: it must do no more.
     fn learn(&self, verdict: Verdict);
     /// What it holds now, roughly.
@@ -109,8 +107,8 @@ pub(crate) struct Due<R> {
     pub(crate) aged: Vec<R>,
 }
 
-pub(crate) struct TailStore<R: Recording> {
-    shards: Box<[Padded<R>]>,
+pub(crate) struct TailStore<R, P> {
+    shards: Box<[Padded<R, P>]>,
     policy: Policy,
     limits: TailLimits,
     load: Load,
@@ -119,9 +117,9 @@ pub(crate) struct TailStore<R: Recording> {
 
 /// Neighbouring locks are not on one cache line (nor on the pair that is fetched together).
 #[repr(align(128))]
-struct Padded<R: Recording>(Mutex<Shard<R>>);
+struct Padded<R, P>(Mutex<Shard<R, P>>);
 
-impl<R: Recording> TailStore<R> {
+impl<R: Recording, P: Part> TailStore<R, P> {
     pub(crate) fn new(policy: Policy, limits: TailLimits) -> Self {
         let shards = (0..SHARDS).map(|_| Padded(Mutex::new(Shard::default()))).collect();
         Self { shards, policy, limits, load: Load::default(), pressure: Pressure::default() }
@@ -148,7 +146,7 @@ impl<R: Recording> TailStore<R> {
         randomness: u64,
         recording: R,
         now: Duration,
-        out: &mut Vec<Settled<R::Part>>,
+        out: &mut Vec<Settled<P>>,
     ) {
         let key = key_of(id);
         let mut guard = self.shard(id);
@@ -175,10 +173,10 @@ impl<R: Recording> TailStore<R> {
         id: RequestId,
         recording: &R,
         verdict: Verdict,
-        part: R::Part,
+        part: P,
         end: End,
         now: Duration,
-        out: &mut Vec<Settled<R::Part>>,
+        out: &mut Vec<Settled<P>>,
     ) {
         let key = key_of(id);
         let mut guard = self.shard(id);
@@ -216,7 +214,7 @@ impl<R: Recording> TailStore<R> {
         id: RequestId,
         verdict: Verdict,
         now: Duration,
-        out: &mut Vec<Settled<R::Part>>,
+        out: &mut Vec<Settled<P>>,
     ) -> Heard {
         let key = key_of(id);
         let mut guard = self.shard(id);
@@ -252,9 +250,9 @@ impl<R: Recording> TailStore<R> {
     pub(crate) fn late(
         &self,
         id: RequestId,
-        part: R::Part,
+        part: P,
         now: Duration,
-        out: &mut Vec<Settled<R::Part>>,
+        out: &mut Vec<Settled<P>>,
     ) -> Late {
         let key = key_of(id);
         let mut shard = self.shard(id);
@@ -274,7 +272,7 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// Settles what has waited long enough. To be called some twenty times a second.
-    pub(crate) fn sweep(&self, now: Duration, out: &mut Vec<Settled<R::Part>>) -> Due<R> {
+    pub(crate) fn sweep(&self, now: Duration, out: &mut Vec<Settled<P>>) -> Due<R> {
         let mut due = Due { slow: Vec::new(), aged: Vec::new() };
         self.pressure.weigh(&self.load, &self.limits);
         let wait = self.wait();
@@ -312,7 +310,7 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// Settles everything that waits, at the end of the process.
-    pub(crate) fn drain(&self, now: Duration, out: &mut Vec<Settled<R::Part>>) {
+    pub(crate) fn drain(&self, now: Duration, out: &mut Vec<Settled<P>>) {
         for padded in &self.shards {
             let mut shard = padded.0.lock();
             let keys: Vec<u128> = shard.entries.keys().copied().collect();
@@ -332,7 +330,7 @@ impl<R: Recording> TailStore<R> {
         &self.policy
     }
 
-    fn shard(&self, id: RequestId) -> parking_lot::MutexGuard<'_, Shard<R>> {
+    fn shard(&self, id: RequestId) -> parking_lot::MutexGuard<'_, Shard<R, P>> {
         self.shards[usize::from(id.0[15]) % SHARDS].0.lock()
     }
 
@@ -341,22 +339,22 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// Wanted by the head or by a promotion: not to be evicted.
-    fn firm(&self, entry: &Entry<R>) -> bool {
+    fn firm(&self, entry: &Entry<R, P>) -> bool {
         self.policy.normal.min(entry.verdict.threshold).keeps(entry.randomness)
     }
 
-    fn settle(&self, id: RequestId, part: R::Part, verdict: Verdict, waited: Duration) -> Settled<R::Part> {
+    fn settle(&self, id: RequestId, part: P, verdict: Verdict, waited: Duration) -> Settled<P> {
         let outcome = self.policy.settle(Base::Normal, verdict, part.floor(), part.randomness());
         Settled { id, part, outcome, waited }
     }
 
-    fn take(&self, entry: &mut Entry<R>, part: R::Part, now: Duration) {
+    fn take(&self, entry: &mut Entry<R, P>, part: P, now: Duration) {
         self.load.bytes(part.bytes() as isize);
         self.load.spans(part.spans() as isize);
         entry.parts.push((now, part));
     }
 
-    fn forget_live(&self, entry: &mut Entry<R>, recording: &R) {
+    fn forget_live(&self, entry: &mut Entry<R, P>, recording: &R) {
         if let Some(at) = entry.live.iter().position(|live| live.is(recording)) {
             entry.live.swap_remove(at);
         }
@@ -369,10 +367,10 @@ impl<R: Recording> TailStore<R> {
     fn release(
         &self,
         id: RequestId,
-        entry: &mut Entry<R>,
+        entry: &mut Entry<R, P>,
         changed: bool,
         now: Duration,
-        out: &mut Vec<Settled<R::Part>>,
+        out: &mut Vec<Settled<P>>,
     ) {
         if changed {
             entry.live.iter().for_each(|live| live.learn(entry.verdict));
@@ -388,7 +386,7 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// The wait is over: what is known now is the last word.
-    fn expire(&self, shard: &mut Shard<R>, key: u128, now: Duration, out: &mut Vec<Settled<R::Part>>) {
+    fn expire(&self, shard: &mut Shard<R, P>, key: u128, now: Duration, out: &mut Vec<Settled<P>>) {
         let Some(entry) = shard.entries.get_mut(&key) else { return };
         entry.settled = true;
         self.release(RequestId(key.to_be_bytes()), entry, false, now, out);
@@ -398,7 +396,7 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// Forgets an entry that holds nothing any more, and remembers its verdict.
-    fn remove(&self, shard: &mut Shard<R>, key: u128, now: Duration) {
+    fn remove(&self, shard: &mut Shard<R, P>, key: u128, now: Duration) {
         let Some(entry) = shard.entries.remove(&key) else { return };
         self.load.trace(-1);
         self.load.bytes(-(entry.reserved as isize));
@@ -407,7 +405,7 @@ impl<R: Recording> TailStore<R> {
     }
 
     /// Back below the bounds, or into stress mode. In stress mode the sweep looks through the other shards.
-    fn relieve(&self, id: RequestId, now: Duration, out: &mut Vec<Settled<R::Part>>) {
+    fn relieve(&self, id: RequestId, now: Duration, out: &mut Vec<Settled<P>>) {
         if self.load.over(&self.limits) {
             self.pressure.weigh(&self.load, &self.limits);
             let shards = if self.pressure.stress() { 1 } else { SHARDS };
@@ -417,7 +415,7 @@ impl<R: Recording> TailStore<R> {
 
     /// Drops the oldest parts that may be dropped. They are looked for shard by shard: ids are random, so the shards are
     /// of one age.
-    fn evict(&self, first: usize, shards: usize, now: Duration, out: &mut Vec<Settled<R::Part>>) {
+    fn evict(&self, first: usize, shards: usize, now: Duration, out: &mut Vec<Settled<P>>) {
         for at in (first..SHARDS).chain(0..first).take(shards) {
             let mut shard = self.shards[at].0.lock();
             while self.load.over(&self.limits) {

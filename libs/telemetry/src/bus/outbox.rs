@@ -38,10 +38,11 @@ impl Outbox {
         }
     }
 
-    /// Sends what waits; gives how many decisions that were.
-    pub(crate) fn send(&self) -> usize {
+    /// Sends what waits, dated `unix_ms`; gives how many decisions that were.
+    pub(crate) fn send(&self, unix_ms: u32) -> usize {
         let Some(bus) = self.bus.get() else { return 0 };
-        let batch = std::mem::take(&mut *self.waiting.lock());
+        let mut batch = std::mem::take(&mut *self.waiting.lock());
+        batch.iter_mut().for_each(|decision| decision.unix_ms = unix_ms);
         let count = batch.len();
         if count > 0 {
             bus.publish(batch);

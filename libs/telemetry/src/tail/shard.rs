@@ -1,28 +1,27 @@
 //! One lock's worth of traces.
 
 use super::memory::{Memories, Memory};
-use super::Recording;
 use crate::sampling::Verdict;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 /// All that this process knows and holds of one trace.
-pub(crate) struct Entry<R: Recording> {
+pub(crate) struct Entry<R, P> {
     pub(super) randomness: u64,
     pub(super) verdict: Verdict,
     /// Nothing more will be learned: what ends from now on leaves at once.
     pub(super) settled: bool,
     pub(super) live: Vec<R>,
     /// Each with the moment it ended at.
-    pub(super) parts: Vec<(Duration, R::Part)>,
+    pub(super) parts: Vec<(Duration, P)>,
     /// When the last part ended.
     pub(super) ended: Duration,
     /// Bytes set aside for the live ones.
     pub(super) reserved: usize,
 }
 
-impl<R: Recording> Entry<R> {
+impl<R, P> Entry<R, P> {
     pub(super) fn new(randomness: u64, known: Option<Memory>) -> Self {
         Self {
             randomness,
@@ -49,8 +48,8 @@ impl<R: Recording> Entry<R> {
 type Ring = VecDeque<(Duration, u128)>;
 
 /// The rings are in order of time; what they name may be gone, or have a later place in the same ring.
-pub(crate) struct Shard<R: Recording> {
-    pub(super) entries: HashMap<u128, Entry<R>, BuildHasherDefault<IdHasher>>,
+pub(crate) struct Shard<R, P> {
+    pub(super) entries: HashMap<u128, Entry<R, P>, BuildHasherDefault<IdHasher>>,
     /// Ended parts, of traces that may be evicted and of those that may not.
     pub(super) held: Ring,
     pub(super) firm: Ring,
@@ -60,7 +59,7 @@ pub(crate) struct Shard<R: Recording> {
     pub(super) memories: Memories,
 }
 
-impl<R: Recording> Default for Shard<R> {
+impl<R, P> Default for Shard<R, P> {
     fn default() -> Self {
         Self {
             entries: HashMap::default(),
@@ -73,7 +72,7 @@ impl<R: Recording> Default for Shard<R> {
     }
 }
 
-impl<R: Recording> Shard<R> {
+impl<R, P> Shard<R, P> {
     /// A trace whose last part ended at `until` or before, and whose other parts are not in progress any more.
     pub(super) fn overdue(&mut self, firm: bool, until: Duration) -> Option<u128> {
         let ring = if firm { &mut self.firm } else { &mut self.held };
@@ -98,7 +97,7 @@ impl<R: Recording> Shard<R> {
     }
 
     /// The trace that ended first among those that nobody wants so far. Those that turn out to be `firm` change rings.
-    pub(super) fn oldest_evictable(&mut self, firm: impl Fn(&Entry<R>) -> bool) -> Option<u128> {
+    pub(super) fn oldest_evictable(&mut self, firm: impl Fn(&Entry<R, P>) -> bool) -> Option<u128> {
         while let Some((ended, key)) = self.held.pop_front() {
             let Some(entry) = self.entries.get(&key).filter(|entry| entry.ended == ended && entry.live.is_empty())
             else {

@@ -9,8 +9,6 @@ const ERROR: Verdict = Verdict { threshold: Threshold::ALWAYS, reasons: 8 };
 struct Live(Arc<SharedVerdict>);
 
 impl Recording for Live {
-    type Part = Spans;
-
     fn learn(&self, verdict: Verdict) {
         self.0.merge(verdict);
     }
@@ -52,7 +50,7 @@ impl Part for Spans {
 
 /// A store, its time, and what came out.
 struct Bench {
-    store: TailStore<Live>,
+    store: TailStore<Live, Spans>,
     now: Duration,
     out: Vec<Settled<Spans>>,
 }
