@@ -4,6 +4,7 @@
 //! parts that waited for it, never more: those above and below the promotion learn of it by headers.
 
 pub mod grpc;
+mod join;
 mod memory;
 mod outbox;
 

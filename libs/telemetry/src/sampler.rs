@@ -5,6 +5,10 @@
 //! of it does not repeat it.
 //! Time is an argument. What is settled is handed back in `out`, for the caller to export or forget once it holds no lock.
 
+mod metrics;
+
+pub(crate) use metrics::SamplingMetrics;
+
 use crate::bus::{Decision, Outbox};
 use crate::governor::{Fallbacks, Governor};
 use crate::sampling::{Base, Class, Policy, SharedVerdict, Threshold, Verdict};
@@ -44,11 +48,6 @@ impl Standing {
         self.randomness
     }
 
-    /// Known to be kept, whatever comes.
-    pub(crate) fn kept(&self) -> bool {
-        self.known.get().threshold.max(self.floor).keeps(self.randomness)
-    }
-
     /// The threshold that goes along with a call, if the trace is kept as far as is known.
     pub(crate) fn flags(&self, policy: &Policy) -> Option<Threshold> {
         let threshold = policy.normal.min(self.known.get().threshold).max(self.floor);
@@ -76,12 +75,14 @@ impl Recording for Arc<Standing> {
     }
 }
 
-/// What the bus has brought.
+/// What the bus has brought, and time.
 #[derive(Debug, Default)]
-pub(crate) struct BusCounts {
+pub(crate) struct Counts {
     pub(crate) published: AtomicU64,
     pub(crate) applied: AtomicU64,
     pub(crate) unmatched: AtomicU64,
+    /// Traces that took too long to be watched to their end.
+    pub(crate) aged: AtomicU64,
     /// Of the last batch heard: from the oldest decision until now.
     pub(crate) lag_ms: AtomicU64,
 }
@@ -91,7 +92,7 @@ pub(crate) struct Sampler<P> {
     governor: Governor,
     fallbacks: Fallbacks,
     outbox: Outbox,
-    counts: BusCounts,
+    counts: Counts,
     /// This process, on the bus.
     origin: u32,
 }
@@ -106,7 +107,7 @@ impl<P: Part> Sampler<P> {
             governor: Governor::new(budget),
             fallbacks: Fallbacks::default(),
             outbox: Outbox::default(),
-            counts: BusCounts::default(),
+            counts: Counts::default(),
             origin,
         }
     }
@@ -210,7 +211,7 @@ impl<P: Part> Sampler<P> {
         if outcome.keep {
             self.store.remember(standing.id, outcome, verdict.reasons, now);
         }
-        out.push(Settled { id: standing.id, part, outcome, waited: Duration::ZERO });
+        out.push(Settled { part, outcome, waited: Duration::ZERO });
     }
 
     pub(crate) fn late(&self, id: RequestId, part: P, now: Duration, out: &mut Out<P>) -> Late {
@@ -236,6 +237,7 @@ impl<P: Part> Sampler<P> {
     /// To be called every 50 ms: settles what has waited, promotes what has become slow, sends what is to be told.
     pub(crate) fn tick(&self, now: Duration, wall: UnixMillis, out: &mut Out<P>) {
         let due = self.store.sweep(now, out);
+        self.counts.aged.fetch_add(due.aged.len() as u64, Relaxed);
         due.slow.iter().for_each(|standing| self.promote(standing, Class::Slow, now, out));
         let sent = self.outbox.send(wall as u32);
         self.counts.published.fetch_add(sent as u64, Relaxed);
@@ -247,20 +249,17 @@ impl<P: Part> Sampler<P> {
         self.store.drain(now, out);
     }
 
+    pub(crate) fn policy(&self) -> &Policy {
+        self.store.policy()
+    }
+
+    #[cfg(test)]
     pub(crate) fn store(&self) -> &TailStore<Arc<Standing>, P> {
         &self.store
     }
 
-    pub(crate) fn governor(&self) -> &Governor {
-        &self.governor
-    }
-
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
-    }
-
-    pub(crate) fn counts(&self) -> &BusCounts {
-        &self.counts
     }
 
     pub(crate) fn origin(&self) -> u32 {

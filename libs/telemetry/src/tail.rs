@@ -48,7 +48,6 @@ pub(crate) trait Part {
 /// A part on its way out.
 #[derive(Debug)]
 pub(crate) struct Settled<P> {
-    pub(crate) id: RequestId,
     pub(crate) part: P,
     pub(crate) outcome: Outcome,
     /// From the part's end until now.
@@ -184,7 +183,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let Some(entry) = shard.entries.get_mut(&key) else {
             // It was watched for too long; the memory may still know.
             let known = shard.memories.get(key, now).map_or(Verdict::NONE, Memory::verdict);
-            let settled = self.settle(id, part, known.merge(verdict), Duration::ZERO);
+            let settled = self.settle(part, known.merge(verdict), Duration::ZERO);
             shard.memories.settled(key, settled.outcome.threshold, verdict.reasons, now);
             out.push(settled);
             return;
@@ -197,7 +196,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         if end == End::Trace {
             entry.settled = true;
         }
-        self.release(id, entry, changed, now, out);
+        self.release(entry, changed, now, out);
         if entry.is_over() {
             self.remove(shard, key, now);
         } else if !entry.parts.is_empty() {
@@ -221,7 +220,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let shard = &mut *guard;
         if let Some(entry) = shard.entries.get_mut(&key) {
             let changed = entry.merge(verdict);
-            self.release(id, entry, changed, now, out);
+            self.release(entry, changed, now, out);
             if entry.is_over() {
                 self.remove(shard, key, now);
             }
@@ -258,12 +257,12 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let mut shard = self.shard(id);
         if let Some(entry) = shard.entries.get_mut(&key) {
             self.take(entry, part, now);
-            self.release(id, entry, false, now, out);
+            self.release(entry, false, now, out);
             return Late::Held;
         }
         match shard.memories.get(key, now) {
             Some(Memory::Settled(known)) if known.threshold.max(part.floor()).keeps(part.randomness()) => {
-                out.push(self.settle(id, part, known, Duration::ZERO));
+                out.push(self.settle(part, known, Duration::ZERO));
                 Late::Keep
             }
             Some(Memory::Settled(_)) => Late::Drop,
@@ -343,9 +342,9 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         self.policy.normal.min(entry.verdict.threshold).keeps(entry.randomness)
     }
 
-    fn settle(&self, id: RequestId, part: P, verdict: Verdict, waited: Duration) -> Settled<P> {
+    fn settle(&self, part: P, verdict: Verdict, waited: Duration) -> Settled<P> {
         let outcome = self.policy.settle(Base::Normal, verdict, part.floor(), part.randomness());
-        Settled { id, part, outcome, waited }
+        Settled { part, outcome, waited }
     }
 
     fn take(&self, entry: &mut Entry<R, P>, part: P, now: Duration) {
@@ -366,7 +365,6 @@ impl<R: Recording, P: Part> TailStore<R, P> {
     /// Tells the recordings what is new, and lets go of the parts about which nothing more can be learned.
     fn release(
         &self,
-        id: RequestId,
         entry: &mut Entry<R, P>,
         changed: bool,
         now: Duration,
@@ -381,7 +379,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         for (ended, part) in entry.parts.extract_if(.., |(_, part)| settled || threshold <= part.floor()) {
             self.load.bytes(-(part.bytes() as isize));
             self.load.spans(-(part.spans() as isize));
-            out.push(self.settle(id, part, verdict, now.saturating_sub(ended)));
+            out.push(self.settle(part, verdict, now.saturating_sub(ended)));
         }
     }
 
@@ -389,7 +387,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
     fn expire(&self, shard: &mut Shard<R, P>, key: u128, now: Duration, out: &mut Vec<Settled<P>>) {
         let Some(entry) = shard.entries.get_mut(&key) else { return };
         entry.settled = true;
-        self.release(RequestId(key.to_be_bytes()), entry, false, now, out);
+        self.release(entry, false, now, out);
         if entry.is_over() {
             self.remove(shard, key, now);
         }

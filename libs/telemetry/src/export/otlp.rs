@@ -134,7 +134,7 @@ fn spans_of(trace: &KeptTrace) -> Vec<SpanData> {
         let subtree = match record.subtree {
             Subtree::None => continue,
             Subtree::Requested => "requested",
-            Subtree::Recorded => "kept",
+            Subtree::Kept => "kept",
             Subtree::Unrecorded => "unrecorded",
         };
         span.attributes.push(KeyValue::new("sampling.subtree", subtree));

@@ -23,6 +23,10 @@ impl Method {
         &self.path[1..]
     }
 
+    pub(crate) fn find_full(name: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.full_name() == name)
+    }
+
     pub fn find(path: &str) -> Option<&'static Self> {
         METHODS.iter().find(|method| method.path == path)
     }

@@ -4,7 +4,7 @@
 //! listen, as in production.
 
 use super::*;
-use crate::bus::{DecisionBus, DecisionSink, MemoryBus};
+use crate::bus::{DecisionSink, MemoryBus};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -262,7 +262,7 @@ fn take_step(
             if callee == LLM {
                 from.sampler.promote(&standing, Class::Llm, at, &mut out);
             }
-            let flags = standing.flags(from.sampler.store().policy());
+            let flags = standing.flags(from.sampler.policy());
             drop(out);
             let to = &processes[callee];
             let flags = Some(flags.unwrap_or(Threshold::NEVER));
