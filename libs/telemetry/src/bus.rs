@@ -8,6 +8,7 @@ mod join;
 mod memory;
 mod outbox;
 
+pub use grpc::{decode, encode};
 pub use memory::MemoryBus;
 pub(crate) use outbox::Outbox;
 

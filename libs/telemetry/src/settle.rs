@@ -67,8 +67,7 @@ impl Telemetry {
 /// Sends what was settled where it belongs.
 pub(crate) fn dispatch(settled: Vec<Settled<Held>>) {
     for Settled { part: Held { telemetry, finished }, outcome, waited } in settled {
-        let late = finished.late;
-        if !late {
+        if !finished.late {
             telemetry.count_decision(outcome, &finished, waited);
         }
         if outcome.keep {
@@ -161,7 +160,9 @@ impl Telemetry {
     fn count_decision(&self, outcome: Outcome, finished: &Finished, waited: Duration) {
         let metrics = self.decisions();
         metrics.decisions[outcome.class as usize][usize::from(outcome.keep)].inc();
-        metrics.waited.observe(waited.as_secs_f64());
+        if !waited.is_zero() {
+            metrics.waited.observe(waited.as_secs_f64());
+        }
         let normal = self.policy().normal;
         if normal.keeps(finished.standing.randomness()) && outcome.threshold < normal {
             metrics.reweighted[outcome.class as usize].inc();

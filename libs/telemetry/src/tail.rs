@@ -308,11 +308,12 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         due
     }
 
-    /// Settles everything that waits, at the end of the process.
+    /// Settles everything that waits and has no part in progress, at the end of the process.
     pub(crate) fn drain(&self, now: Duration, out: &mut Vec<Settled<P>>) {
         for padded in &self.shards {
             let mut shard = padded.0.lock();
-            let keys: Vec<u128> = shard.entries.keys().copied().collect();
+            let waiting = shard.entries.iter().filter(|(_, entry)| entry.live.is_empty());
+            let keys: Vec<u128> = waiting.map(|(key, _)| *key).collect();
             keys.into_iter().for_each(|key| self.expire(&mut shard, key, now, out));
         }
     }

@@ -165,7 +165,7 @@ impl Trace {
     }
 
     pub(crate) fn subtrace(&self) -> Subtrace {
-        self.note_slow(self.now());
+        self.note_slow_so_far();
         let verdict = self.standing.as_ref().map_or(Verdict::NONE, |standing| standing.verdict());
         Subtrace { verdict, recorded: self.standing.is_some(), missing: self.missing.load(Relaxed) }
     }
@@ -175,7 +175,7 @@ impl Trace {
     }
 
     pub(crate) fn traceparent(&self, span: u8) -> TraceParent {
-        self.note_slow(self.now());
+        self.note_slow_so_far();
         let policy = self.telemetry.policy();
         let threshold = match &self.standing {
             Some(standing) => standing.flags(policy),
@@ -190,7 +190,13 @@ impl Trace {
         }
     }
 
-    /// Passing the slow limit promotes a trace before it ends.
+    /// Passing the slow limit promotes a trace before it ends; what is asked of it afterwards does not.
+    fn note_slow_so_far(&self) {
+        if self.state.lock().is_some() {
+            self.note_slow(self.now());
+        }
+    }
+
     fn note_slow(&self, now: u64) {
         if !self.late && self.span_of(self.begun, now) > self.telemetry.slow_after() {
             self.promote(Class::Slow);

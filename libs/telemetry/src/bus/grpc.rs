@@ -6,3 +6,4 @@ mod wire;
 
 pub use hub::DecisionHub;
 pub use spoke::{Listening, Spoke};
+pub use wire::{decode, encode};

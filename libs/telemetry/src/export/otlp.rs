@@ -141,7 +141,10 @@ fn spans_of(trace: &KeptTrace) -> Vec<SpanData> {
     }
     if let Some(root) = spans.first_mut() {
         root.links.dropped_count = buffers.lost_links;
-        describe_root(trace, &mut root.attributes);
+        // A late part belongs to a root that was described.
+        if !finished.late {
+            describe_root(trace, &mut root.attributes);
+        }
     }
     spans
 }

@@ -1,6 +1,6 @@
 //! A process's connection to the hub. Connects when it can, and again after every loss.
 
-use super::wire::{from_wire, to_wire};
+use super::wire::{MAX_DECISIONS, from_wire, to_wire};
 use crate::bus::{Decision, DecisionBus, DecisionSink};
 use attune_proto::telemetry::v1 as wire;
 use attune_proto::telemetry::v1::decision_bus_service_client::DecisionBusServiceClient;
@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 
 /// Batches that wait while the hub is away or slow: three seconds.
 const MAX_WAITING: usize = 64;
-/// A batch that has not arrived by then is of little use.
-const SEND_LIMIT: Duration = Duration::from_secs(2);
+/// As long as others wait for it.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -63,7 +63,15 @@ async fn send(
     mut waiting: mpsc::Receiver<Vec<Decision>>,
     lost: Arc<AtomicU64>,
 ) {
-    while let Some(decisions) = waiting.recv().await {
+    while let Some(mut decisions) = waiting.recv().await {
+        // What has gathered behind a slow one goes together.
+        while decisions.len() < MAX_DECISIONS / 2
+            && let Ok(more) = waiting.try_recv()
+        {
+            decisions.extend(more);
+        }
+        lost.fetch_add(decisions.len().saturating_sub(MAX_DECISIONS) as u64, Relaxed);
+        decisions.truncate(MAX_DECISIONS);
         let request = wire::PublishRequest { batch: Some(to_wire(&decisions)) };
         let mut pause = FIRST_PAUSE;
         let arrived = tokio::time::timeout(SEND_LIMIT, async {

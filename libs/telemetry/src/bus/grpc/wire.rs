@@ -6,8 +6,19 @@ use attune_domain::RequestId;
 use attune_proto::convert::WireError;
 use attune_proto::telemetry::v1 as wire;
 use bytes::Bytes;
+use prost::Message as _;
 
 pub(crate) const MAX_DECISIONS: usize = 4096;
+
+/// A batch as bytes, for ways that carry bytes.
+pub fn encode(decisions: &[Decision]) -> Vec<u8> {
+    to_wire(decisions).encode_to_vec()
+}
+
+pub fn decode(bytes: &[u8]) -> Result<Vec<Decision>, WireError> {
+    let batch = wire::DecisionBatch::decode(bytes).map_err(|_| WireError::new("batch", "is malformed"))?;
+    from_wire(&batch)
+}
 
 pub(crate) fn to_wire(decisions: &[Decision]) -> wire::DecisionBatch {
     wire::DecisionBatch {
