@@ -54,10 +54,10 @@ pub enum Topic {
     ItemUpdates,
     UserUpdates,
     StateVersions,
-    /// Promotions of traces, between processes: see [`EventLogBus`].
-    TraceDecisions,
     /// What the consumers of `user-events` could not process, each with its reason.
     UserEventsDead,
+    /// Promotions of traces, between processes: see [`EventLogBus`].
+    TraceDecisions,
 }
 
 impl Topic {
@@ -66,8 +66,8 @@ impl Topic {
         Self::ItemUpdates,
         Self::UserUpdates,
         Self::StateVersions,
-        Self::TraceDecisions,
         Self::UserEventsDead,
+        Self::TraceDecisions,
     ];
 
     pub const fn as_str(self) -> &'static str {

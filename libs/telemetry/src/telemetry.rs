@@ -30,6 +30,7 @@ const MAX_DRIFT_NS: u64 = 50_000_000;
 /// How long a dropped guard waits for the writers.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
+const LEAST_TAIL: usize = 1 << 20;
 /// Traces in progress beyond their process, or waiting.
 const MAX_TRACES: usize = 65_536;
 /// A trace in progress is watched this long.
@@ -120,14 +121,12 @@ impl Telemetry {
                 return Err(TelemetryError::Share(key));
             }
         }
-        let (tail_limit, small) = match config.tail_limit {
-            Some(limit) => (limit.as_usize(), 1 << 20),
-            None if info.service == "edge" => (16 << 20, 0),
-            None => (64 << 20, 0),
+        let tail_limit = match config.tail_limit {
+            Some(limit) if limit.as_usize() < LEAST_TAIL => return Err(TelemetryError::TailLimit),
+            Some(limit) => limit.as_usize(),
+            None if info.service == "edge" => 16 << 20,
+            None => 64 << 20,
         };
-        if tail_limit < small {
-            return Err(TelemetryError::TailLimit);
-        }
         let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(|e| TelemetryError::Random(e.to_string()))?;
         let metrics = Metrics::new();

@@ -4,6 +4,6 @@ mod hub;
 mod spoke;
 mod wire;
 
-pub use hub::DecisionHub;
+pub use hub::{DecisionHub, Subscription};
 pub use spoke::{Listening, Spoke};
 pub use wire::{decode, encode};
