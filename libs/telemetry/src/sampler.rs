@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     /// The threshold under which it was recorded at all.
     floor: Threshold,
     asked_by_caller: bool,
+    /// What its caller said.
+    caller: Threshold,
     known: SharedVerdict,
     /// What the other processes know without being told.
     told: SharedVerdict,
@@ -51,13 +53,19 @@ impl Standing {
     /// The threshold that goes along with a call, if the trace is kept as far as is known.
     pub(crate) fn flags(&self, policy: &Policy) -> Option<Threshold> {
         let threshold = policy.normal.min(self.known.get().threshold).max(self.floor);
-        threshold.keeps(self.randomness).then_some(threshold)
+        flags(threshold, self.caller, self.randomness)
     }
 
     /// What the recording holds by now.
     pub(crate) fn note_bytes(&self, bytes: usize) {
         self.bytes.store(bytes, Relaxed);
     }
+}
+
+/// A caller that keeps the trace is followed, even where its threshold does not look like it.
+pub(crate) fn flags(threshold: Threshold, caller: Threshold, randomness: u64) -> Option<Threshold> {
+    let followed = threshold == caller && caller != Threshold::NEVER;
+    (followed || threshold.keeps(randomness)).then_some(threshold)
 }
 
 impl Recording for Arc<Standing> {
@@ -130,6 +138,7 @@ impl<P: Part> Sampler<P> {
             randomness,
             floor,
             asked_by_caller: caller.is_some(),
+            caller: threshold,
             known: SharedVerdict::new(flags),
             told: SharedVerdict::new(flags),
             asked: AtomicU8::new(0),

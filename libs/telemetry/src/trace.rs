@@ -4,7 +4,7 @@ use crate::buffers::{Buffers, OPEN, Subtree};
 use crate::context::Context;
 use crate::grpc::Subtrace;
 use crate::log::Line;
-use crate::sampler::Standing;
+use crate::sampler::{Standing, flags};
 use crate::sampling::{Threshold, Verdict};
 use crate::{Baggage, Class, Kind, Telemetry, TraceParent};
 use attune_domain::RequestId;
@@ -179,7 +179,10 @@ impl Trace {
         let policy = self.telemetry.policy();
         let threshold = match &self.standing {
             Some(standing) => standing.flags(policy),
-            None => self.context.threshold(),
+            None => {
+                let caller = self.context.threshold().unwrap_or(Threshold::NEVER);
+                flags(policy.normal.min(caller), caller, self.context.randomness(self.id))
+            }
         };
         TraceParent {
             trace_id: self.id,
