@@ -124,10 +124,10 @@ impl Trace {
     /// From now on the trace is not this process's alone.
     pub(crate) fn note_call(&self) {
         self.called.store(true, Relaxed);
-        if let Some(standing) = &self.standing {
-            if let Some(buffers) = &*self.state.lock() {
-                standing.note_bytes(buffers.bytes());
-            }
+        let bytes = self.state.lock().as_ref().map(|buffers| buffers.bytes());
+        // What has ended will not end again, and needs no watching.
+        if let (Some(standing), Some(bytes), false) = (&self.standing, bytes, self.late) {
+            standing.note_bytes(bytes);
             self.telemetry.with_sampler(|sampler, now, out| sampler.watch(standing, now, out));
         }
     }
