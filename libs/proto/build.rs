@@ -1,7 +1,7 @@
 use prost::Message as _;
 use std::path::{Path, PathBuf};
 
-const PACKAGES: [&str; 8] = ["state", "decision", "storage", "origin", "retrieval", "ranking", "bandit", "llm"];
+const PACKAGES: [&str; 9] = ["state", "decision", "storage", "origin", "retrieval", "ranking", "bandit", "llm", "telemetry"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");

@@ -92,7 +92,8 @@ impl Stages {
     }
 
     /// Runs one stage under the request's deadline or `max`, whichever is sooner. A late stage is dropped where it
-    /// stands. Both kinds of failure mark the span, and thereby keep the trace.
+    /// stands. Both kinds of failure mark the span, and count as a fallback: whether the request fails with the stage is
+    /// for the caller to say.
     pub async fn run<T, E, W, F>(
         &self,
         scope: &Scope,
@@ -131,7 +132,7 @@ impl Stages {
         F: Future<Output = Result<T, E>>,
     {
         let deadline = scope.deadline.child(max);
-        let mut running = Running { span: scope.span.child(stage), begun: std::time::Instant::now(), done: false };
+        let mut running = Running { stage, span: scope.span.child(stage), begun: std::time::Instant::now(), done: false };
         let outcome = if deadline.passed() {
             Outcome::Late
         } else {
@@ -161,18 +162,24 @@ impl StageMetrics {
 
 /// Ends the span whatever happens, also when the request is dropped in the middle of the stage.
 struct Running {
+    stage: &'static str,
     span: Span,
     begun: std::time::Instant,
     done: bool,
 }
 
 impl Running {
+    fn fall_back(&self, error_type: &'static str) {
+        self.span.fail_softly(error_type);
+        self.span.degrade(self.stage);
+    }
+
     fn finish<T, E>(&mut self, metrics: Option<&StageMetrics>, outcome: &Outcome<T, E>) {
         self.done = true;
         match outcome {
             Outcome::Ok(_) => {}
-            Outcome::Late => self.span.fail("late"),
-            Outcome::Failed(_) => self.span.fail("failed"),
+            Outcome::Late => self.fall_back("late"),
+            Outcome::Failed(_) => self.fall_back("failed"),
         }
         if let Some(metrics) = metrics {
             metrics.duration.observe_in(&self.span, self.begun.elapsed().as_secs_f64());

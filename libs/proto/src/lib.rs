@@ -15,7 +15,7 @@ macro_rules! packages {
         }
     )+};
 }
-packages!(state, decision, storage, origin, retrieval, ranking, bandit, llm);
+packages!(state, decision, storage, origin, retrieval, ranking, bandit, llm, telemetry);
 
 /// Every package's descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -197,7 +197,11 @@ where
     let Host { telemetry, ready, shutdown, .. } = host.clone();
     shutdown.on_signals().context("listen for signals")?;
     let built = ready.require("service");
-    let service = build(host).await?;
+    let hub = telemetry.join_bus(&process.telemetry).or_exit(Exit::Usage)?;
+    let mut service = build(host).await?;
+    if let Some(hub) = &hub {
+        service.routes = Some(service.routes.unwrap_or_default().add_service(hub.server()));
+    }
     resources::watch(&telemetry, &shutdown).await;
     let state = AdminState {
         telemetries: vec![telemetry.clone()],
@@ -242,6 +246,9 @@ where
     // Background work sees the same moment through its own copy.
     shutdown.trigger();
     tokio::time::sleep(process.drain_notice.get()).await;
+    if let Some(hub) = hub {
+        hub.close();
+    }
     stop_serving.trigger();
     if let Some(serving) = serving
         && let Err(error) = serving.ended().await

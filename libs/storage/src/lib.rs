@@ -5,6 +5,7 @@
 //! Every back-end of a trait passes the same conformance suite (`tests/`).
 
 mod decay;
+mod decision_bus;
 mod embedded;
 mod error;
 mod life;
@@ -15,6 +16,7 @@ mod references;
 mod remote;
 
 pub use decay::{Decay, PosteriorChange};
+pub use decision_bus::EventLogBus;
 pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
 pub use error::StorageError;
 pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
@@ -54,15 +56,18 @@ pub enum Topic {
     StateVersions,
     /// What the consumers of `user-events` could not process, each with its reason.
     UserEventsDead,
+    /// Promotions of traces, between processes: see [`EventLogBus`].
+    TraceDecisions,
 }
 
 impl Topic {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::UserEvents,
         Self::ItemUpdates,
         Self::UserUpdates,
         Self::StateVersions,
         Self::UserEventsDead,
+        Self::TraceDecisions,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -71,6 +76,7 @@ impl Topic {
             Self::ItemUpdates => "item-updates",
             Self::UserUpdates => "user-updates",
             Self::StateVersions => "state-versions",
+            Self::TraceDecisions => "trace-decisions",
             Self::UserEventsDead => "user-events.dead",
         }
     }

@@ -45,9 +45,10 @@ pub(crate) const OPEN: u64 = u64::MAX;
 pub(crate) enum Subtree {
     /// Not a call to a service of ours.
     None,
-    /// Called, and it never said.
+    /// Called; whether it keeps its part depends on what it is told, and on whether that arrives.
     Requested,
-    Recorded,
+    /// It said itself that it keeps its part.
+    Kept,
     Unrecorded,
 }
 

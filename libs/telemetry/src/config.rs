@@ -44,6 +44,15 @@ pub struct TelemetryConfig {
     pub sample_edge_only: f64,
     /// Longer local roots are always kept.
     pub slow_after: HumanDuration,
+    /// Errors, slow and llm traces that are kept for certain, a second and process. Above it, a known share is.
+    pub promoted_per_second: u32,
+    /// Memory for traces in progress and traces that wait for a verdict. None: 64 MiB, at the edge 16 MiB.
+    pub tail_limit: Option<ByteSize>,
+    /// How long an ended part of a trace waits for a verdict from elsewhere; under pressure it is one second at most.
+    pub tail_wait: HumanDuration,
+    /// How promotions reach the other processes: `hub` hosts the bus, an address (`http://host:port` or `unix:/path`)
+    /// is that of the host. None: there are no other processes.
+    pub decision_bus: Option<String>,
     /// Memory that may wait for each writer thread.
     pub queue_limit: ByteSize,
     /// Verifies the `x-pz-debug` tokens with which an operator has the edge keep single traces. None: there are none.
@@ -65,6 +74,10 @@ impl Default for TelemetryConfig {
             sample_normal: 0.01,
             sample_edge_only: 0.001,
             slow_after: HumanDuration::millis(200),
+            promoted_per_second: 200,
+            tail_limit: None,
+            tail_wait: HumanDuration::secs(5),
+            decision_bus: None,
             queue_limit: ByteSize(8 << 20),
             debug_key: None,
             log_key: None,

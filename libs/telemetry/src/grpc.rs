@@ -14,6 +14,7 @@ pub use server::{GrpcServer, GrpcServerLayer};
 pub(crate) use status::CODES;
 pub use status::{code_name, http_status, is_failure};
 
+use crate::sampling::{Threshold, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 use tonic::Code;
@@ -23,25 +24,27 @@ const VERDICT: HeaderName = HeaderName::from_static("x-pz-verdict");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What a callee says about its part of the trace: `1;k=<bits>;rec=<0|1>;m=<n>`.
+/// What a callee says about its part of the trace: `1;k=<bits>;rec=<0|1>;m=<n>`, and `;t=<threshold>` where it knows one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    /// [`Class`](crate::Class) bits of the subtree.
-    pub(crate) bits: u8,
+pub(crate) struct Subtrace {
+    /// [`Class`](crate::Class) bits of the subtree, and the smallest threshold it has heard of.
+    pub(crate) verdict: Verdict,
     /// Whether the callee recorded its spans.
     pub(crate) recorded: bool,
     /// How many of its own callees, and theirs, did not.
     pub(crate) missing: u16,
 }
 
-impl Verdict {
+impl Subtrace {
     fn write(self, headers: &mut HeaderMap) {
         // The two that almost every answer has.
         let value = match self {
-            Self { bits: 0, recorded: true, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=1;m=0")),
-            Self { bits: 0, recorded: false, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=0;m=0")),
-            Self { bits, recorded, missing } => {
-                HeaderValue::from_str(&format!("1;k={bits};rec={};m={missing}", u8::from(recorded)))
+            Self { verdict: Verdict::NONE, recorded: true, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=1;m=0")),
+            Self { verdict: Verdict::NONE, recorded: false, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=0;m=0")),
+            Self { verdict: Verdict { threshold, reasons }, recorded, missing } => {
+                let recorded = u8::from(recorded);
+                let known = if threshold == Threshold::NEVER { String::new() } else { format!(";t={threshold}") };
+                HeaderValue::from_str(&format!("1;k={reasons};rec={recorded};m={missing}{known}"))
             }
         };
         if let Ok(value) = value {
@@ -56,7 +59,14 @@ impl Verdict {
         let bits: u8 = field("k")?.parse().ok()?;
         let recorded = field("rec").is_none_or(|recorded| recorded != "0");
         let missing = field("m").map_or(Some(0), |missing| missing.parse().ok())?;
-        Some(Self { bits: bits & 15, recorded, missing })
+        let threshold = match field("t") {
+            Some(digits) => Threshold::parse(digits)?,
+            // One that only names its reasons keeps the trace for certain.
+            None if bits != 0 => Threshold::ALWAYS,
+            None => Threshold::NEVER,
+        };
+        let verdict = Verdict { threshold, reasons: bits & Verdict::ALL_REASONS };
+        Some(Self { verdict, recorded, missing })
     }
 }
 
@@ -122,22 +132,25 @@ mod tests {
     #[test]
     fn verdicts_travel() {
         let mut headers = HeaderMap::new();
-        for (bits, recorded, missing, text) in [
-            (0, true, 0, "1;k=0;rec=1;m=0"),
-            (0, false, 0, "1;k=0;rec=0;m=0"),
-            (10, true, 0, "1;k=10;rec=1;m=0"),
-            (8, false, 65535, "1;k=8;rec=0;m=65535"),
+        let threshold = |digits| Threshold::parse(digits).unwrap();
+        for (threshold, reasons, recorded, missing, text) in [
+            (Threshold::NEVER, 0, true, 0, "1;k=0;rec=1;m=0"),
+            (Threshold::NEVER, 0, false, 0, "1;k=0;rec=0;m=0"),
+            (threshold("fd70a4"), 0, true, 0, "1;k=0;rec=1;m=0;t=fd70a4"),
+            (Threshold::ALWAYS, 10, true, 0, "1;k=10;rec=1;m=0;t=0"),
+            (threshold("8"), 24, false, 65535, "1;k=24;rec=0;m=65535;t=8"),
         ] {
-            let verdict = Verdict { bits, recorded, missing };
-            verdict.write(&mut headers);
+            let subtrace = Subtrace { verdict: Verdict { threshold, reasons }, recorded, missing };
+            subtrace.write(&mut headers);
             assert_eq!(headers[VERDICT], text);
-            assert_eq!(Verdict::read(&headers), Some(verdict));
+            assert_eq!(Subtrace::read(&headers), Some(subtrace));
         }
         headers.insert(VERDICT, "1;k=255;new=x".parse().unwrap());
-        assert_eq!(Verdict::read(&headers), Some(Verdict { bits: 15, recorded: true, missing: 0 }));
-        for bad in ["2;k=8", "1;k=999", "1;x=1", "", "1;k=1;m=65536", "1;k=-1"] {
+        let verdict = Verdict { threshold: Threshold::ALWAYS, reasons: 31 };
+        assert_eq!(Subtrace::read(&headers), Some(Subtrace { verdict, recorded: true, missing: 0 }));
+        for bad in ["2;k=8", "1;k=999", "1;x=1", "", "1;k=1;m=65536", "1;k=-1", "1;k=8;t=", "1;k=8;t=0x1"] {
             headers.insert(VERDICT, bad.parse().unwrap());
-            assert_eq!(Verdict::read(&headers), None, "{bad}");
+            assert_eq!(Subtrace::read(&headers), None, "{bad}");
         }
     }
 }

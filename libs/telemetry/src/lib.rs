@@ -3,12 +3,13 @@
 //! Always holds: nothing here blocks a request (records go through bounded queues to writer threads, and what a bound
 //! drops is counted); nothing global exists (a [`Telemetry`] is made at the start and passed down); and nothing that
 //! names a visitor or an item can be logged, because [`Loggable`] is sealed.
-//! Spans are kept in a request-local buffer; the class of the whole local trace decides at its end whether they are
-//! exported ([`sampling`]). What a span or metric means belongs to the service that emits it.
+//! Every span is recorded in a request-local buffer; whether it is exported is decided for the whole trace, late and in
+//! all processes alike ([`sampling`]). What a span or metric means belongs to the service that emits it.
 
 mod attr;
 mod baggage;
 mod buffers;
+pub mod bus;
 mod carrier;
 pub mod catalogue;
 mod config;
@@ -16,17 +17,21 @@ mod context;
 mod door;
 pub mod encode;
 mod export;
+pub mod governor;
 pub mod grpc;
 mod hash;
 mod labels;
 mod log;
 mod metrics;
 mod red;
+mod sampler;
 pub mod sampling;
 mod scope;
 mod settle;
 mod sink;
 mod span;
+mod sweeper;
+mod tail;
 mod telemetry;
 mod ticks;
 mod trace;

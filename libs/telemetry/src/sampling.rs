@@ -1,24 +1,30 @@
 //! Which traces are kept: one consistent threshold for a trace, fixed by its class when it ends.
 //!
-//! A trace is kept iff `R >= T(class)`, with R the low 56 bits of its id. Every service that sees the same id and class
-//! decides alike, and every kept span carries its final threshold, so that counts can be weighted without bias.
+//! A trace is kept iff `R >= T`, with R the low 56 bits of its id and T the smallest of the thresholds that were applied to
+//! it: that of its base class, and that of each promotion. Every process evaluates the same function of (R, T), and every
+//! kept span carries its final T, so that counts weighted by it are unbiased.
+//! That rests on one invariant: no threshold is ever chosen in the light of the R that it is held against.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a local trace turned out to be; the first that fits, from the top.
+/// What a trace turned out to be; the first that fits, from the top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     Error,
     Forced,
     Slow,
     Llm,
+    /// A fallback was served. One a second for each service and reason is promoted, the others are normal ones.
+    Degraded,
     Normal,
     /// Ended at the edge without asking anyone.
     EdgeOnly,
 }
 
 impl Class {
-    pub const ALL: [Self; 6] = [Self::Error, Self::Forced, Self::Slow, Self::Llm, Self::Normal, Self::EdgeOnly];
+    pub const ALL: [Self; 7] =
+        [Self::Error, Self::Forced, Self::Slow, Self::Llm, Self::Degraded, Self::Normal, Self::EdgeOnly];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,6 +32,7 @@ impl Class {
             Self::Forced => "forced",
             Self::Slow => "slow",
             Self::Llm => "llm",
+            Self::Degraded => "degraded",
             Self::Normal => "normal",
             Self::EdgeOnly => "edge_only",
         }
@@ -34,6 +41,7 @@ impl Class {
     /// The bit that says this class in a verdict; none for the sampled classes.
     pub(crate) const fn bit(self) -> u8 {
         match self {
+            Self::Degraded => 16,
             Self::Error => 8,
             Self::Forced => 4,
             Self::Slow => 2,
@@ -54,11 +62,21 @@ pub struct Threshold(u64);
 
 impl Threshold {
     pub const ALWAYS: Self = Self(0);
+    pub const NEVER: Self = Self(1 << 56);
 
     /// The share of traces to keep, rounded to 24 bits (as `fd70a4` for 1 % and `ffbe77` for 0.1 %).
     pub fn of_share(share: f64) -> Self {
         let share = share.clamp(0.0, 1.0);
         Self((((1.0 - share) * f64::from(1u32 << 24)).round() as u64) << 32)
+    }
+
+    /// Up to 2^56.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        (bits <= Self::NEVER.0).then_some(Self(bits))
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
     }
 
     pub fn keeps(self, randomness: u64) -> bool {
@@ -90,37 +108,102 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// The thresholds of the sampled classes.
+/// What is known of a trace beyond its base class: the smallest threshold of any promotion, and all their reasons.
+///
+/// Merging is commutative, associative and idempotent, so that it does not matter how often, in which order or over
+/// which way (headers, flags, bus) verdicts arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub threshold: Threshold,
+    /// [`Class`] bits.
+    pub reasons: u8,
+}
+
+impl Verdict {
+    pub const NONE: Self = Self { threshold: Threshold::NEVER, reasons: 0 };
+    pub(crate) const ALL_REASONS: u8 = 31;
+
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self { threshold: self.threshold.min(other.threshold), reasons: self.reasons | other.reasons }
+    }
+}
+
+/// A verdict that several threads may add to.
+#[derive(Debug)]
+pub(crate) struct SharedVerdict(AtomicU64);
+
+impl SharedVerdict {
+    pub(crate) fn new(verdict: Verdict) -> Self {
+        Self(AtomicU64::new(pack(verdict)))
+    }
+
+    pub(crate) fn get(&self) -> Verdict {
+        unpack(self.0.load(Relaxed))
+    }
+
+    /// What it was before.
+    pub(crate) fn merge(&self, verdict: Verdict) -> Verdict {
+        let merged = |now| Some(pack(unpack(now).merge(verdict))).filter(|then| *then != now);
+        let (Ok(before) | Err(before)) = self.0.fetch_update(Relaxed, Relaxed, merged);
+        unpack(before)
+    }
+}
+
+/// A threshold needs 57 bits, the reasons five.
+fn pack(verdict: Verdict) -> u64 {
+    verdict.threshold.0 | u64::from(verdict.reasons & Verdict::ALL_REASONS) << 57
+}
+
+fn unpack(packed: u64) -> Verdict {
+    Verdict { threshold: Threshold(packed & ((1 << 57) - 1)), reasons: (packed >> 57) as u8 }
+}
+
+/// The thresholds of the base classes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Policy {
-    pub(crate) normal: Threshold,
-    pub(crate) edge_only: Threshold,
+pub struct Policy {
+    pub normal: Threshold,
+    pub edge_only: Threshold,
+}
+
+/// What a trace is before anything promotes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    Normal,
+    EdgeOnly,
 }
 
 /// What becomes of a local trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) class: Class,
-    pub(crate) threshold: Threshold,
-    pub(crate) keep: bool,
+pub struct Outcome {
+    pub class: Class,
+    pub threshold: Threshold,
+    pub keep: bool,
 }
 
 impl Policy {
-    /// `caller` is the threshold under which the caller already keeps the trace, if its sampled bit said so.
-    pub(crate) fn decide(&self, class: Class, randomness: u64, caller: Option<Threshold>) -> Verdict {
-        let own = match class {
-            Class::Error | Class::Forced | Class::Slow | Class::Llm => Threshold::ALWAYS,
-            Class::Normal => self.normal,
-            Class::EdgeOnly => self.edge_only,
+    /// Whether the head, before anything is known, takes the trace for one that will be kept.
+    pub fn head(&self, randomness: u64) -> bool {
+        self.normal.keeps(randomness)
+    }
+
+    /// The last word, once nothing more can be learned. `floor` is the threshold under which the local trace was
+    /// recorded at all: its spans cannot stand for less.
+    pub fn settle(&self, base: Base, verdict: Verdict, floor: Threshold, randomness: u64) -> Outcome {
+        let (class, own) = match base {
+            Base::Normal => (Class::Normal, self.normal),
+            Base::EdgeOnly => (Class::EdgeOnly, self.edge_only),
         };
-        let threshold = caller.map_or(own, |caller| caller.min(own));
-        Verdict { class, threshold, keep: threshold.keeps(randomness) }
+        let threshold = own.min(verdict.threshold).max(floor);
+        let class = Class::of_bits(verdict.reasons).unwrap_or(class);
+        Outcome { class, threshold, keep: threshold.keeps(randomness) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn thresholds_are_the_published_ones() {
@@ -142,14 +225,56 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_keeps_makes_us_keep() {
+    fn the_smallest_threshold_decides() {
         let policy = Policy { normal: Threshold::of_share(0.01), edge_only: Threshold::of_share(0.001) };
-        assert!(!policy.decide(Class::Normal, 0, None).keep);
-        let promoted = policy.decide(Class::Normal, 0, Some(Threshold::ALWAYS));
-        assert!(promoted.keep);
-        assert_eq!(promoted.threshold, Threshold::ALWAYS);
-        let failed = policy.decide(Class::Error, 0, Some(Threshold::of_share(0.01)));
-        assert!(failed.keep);
-        assert_eq!(failed.threshold, Threshold::ALWAYS);
+        let settle = |base, verdict, floor| policy.settle(base, verdict, floor, 0);
+        assert!(!settle(Base::Normal, Verdict::NONE, Threshold::ALWAYS).keep);
+        let failed = Verdict { threshold: Threshold::ALWAYS, reasons: Class::Error.bit() | Class::Llm.bit() };
+        let kept = Outcome { class: Class::Error, threshold: Threshold::ALWAYS, keep: true };
+        assert_eq!(settle(Base::EdgeOnly, failed, Threshold::ALWAYS), kept);
+        // What was recorded only for one in a hundred stands for a hundred, whatever it became.
+        let floored = Outcome { threshold: policy.normal, keep: false, ..kept };
+        assert_eq!(settle(Base::Normal, failed, policy.normal), floored);
+        let last = policy.settle(Base::EdgeOnly, Verdict::NONE, Threshold::ALWAYS, (1 << 56) - 1);
+        assert_eq!(last, Outcome { class: Class::EdgeOnly, threshold: policy.edge_only, keep: true });
+    }
+
+    fn verdict() -> impl Strategy<Value = Verdict> {
+        let threshold = prop_oneof![Just(0), Just(1 << 56), 0..=1u64 << 56];
+        (threshold, 0..=Verdict::ALL_REASONS).prop_map(|(t, reasons)| Verdict { threshold: Threshold(t), reasons })
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_commutative_associative_and_idempotent(a in verdict(), b in verdict(), c in verdict()) {
+            prop_assert_eq!(a.merge(b), b.merge(a));
+            prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+            prop_assert_eq!(a.merge(a), a);
+            prop_assert_eq!(a.merge(Verdict::NONE), a);
+            prop_assert_eq!(a.merge(b).merge(a), a.merge(b));
+        }
+
+        /// Every process that heard the same verdicts, in any order and number, settles alike.
+        #[test]
+        fn order_and_repetition_do_not_matter(
+            verdicts in prop::collection::vec(verdict(), 1..8),
+            again in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+            randomness in 0..1u64 << 56,
+        ) {
+            let policy = Policy { normal: Threshold::of_share(0.01), edge_only: Threshold::of_share(0.001) };
+            let shared = SharedVerdict::new(Verdict::NONE);
+            verdicts.iter().rev().for_each(|v| { shared.merge(*v); });
+            again.iter().for_each(|at| { shared.merge(*at.get(&verdicts)); });
+            let plain = verdicts.iter().fold(Verdict::NONE, |a, b| a.merge(*b));
+            prop_assert_eq!(shared.get(), plain);
+            let settle = |v| policy.settle(Base::Normal, v, Threshold::ALWAYS, randomness);
+            prop_assert_eq!(settle(shared.get()), settle(plain));
+        }
+
+        #[test]
+        fn thresholds_read_back(value in 0..1u64 << 56) {
+            let threshold = Threshold(value);
+            prop_assert_eq!(Threshold::parse(&threshold.to_string()), Some(threshold));
+        }
     }
 }

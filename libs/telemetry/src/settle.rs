@@ -1,11 +1,17 @@
-//! What becomes of a local trace that has ended: its class, its verdict, and the way of a kept one to the exporters.
+//! The end of a local trace: it waits for its verdict, is counted, and leaves for the exporters or the pool.
 
-use crate::buffers::Buffers;
+use crate::catalogue::names::{
+    TRACE_DECISIONS, TRACE_HOLD_WAIT, TRACE_LATE_SPANS, TRACE_REWEIGHTED, TRACE_SUBTREE_MISSING,
+};
+use crate::buffers::{Buffers, Subtree};
 use crate::export::{Lane, Resource};
-use crate::sampling::{Threshold, Verdict};
+use crate::grpc::Method;
+use crate::sampling::{Base, Outcome, Threshold};
+use crate::tail::{Part, Settled};
 use crate::trace::{Finished, span_id};
 use crate::{Class, Telemetry};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A decided trace on its way out. Its buffers go back to the pool when the last exporter is done with it.
 pub(crate) struct KeptTrace {
@@ -18,37 +24,80 @@ pub(crate) struct KeptTrace {
     pub(crate) head: bool,
 }
 
+/// What waits for a verdict: a local trace, and the service that it is of.
+pub(crate) struct Held {
+    pub(crate) telemetry: Telemetry,
+    pub(crate) finished: Finished,
+}
+
+impl Part for Held {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Finished>() + self.finished.bytes()
+    }
+
+    fn spans(&self) -> usize {
+        self.finished.buffers.records.len()
+    }
+
+    fn randomness(&self) -> u64 {
+        self.finished.standing.randomness()
+    }
+
+    fn floor(&self) -> Threshold {
+        self.finished.standing.floor()
+    }
+}
+
 impl Telemetry {
     /// The end of every recorded local trace.
     pub(crate) fn settle(&self, finished: Finished) {
+        let standing = finished.standing.clone();
         let edge_only = self.info().service == "edge" && !finished.called;
-        let sampled_class = if edge_only { Class::EdgeOnly } else { Class::Normal };
-        let class = Class::of_bits(finished.bits).unwrap_or(sampled_class);
-        let randomness = finished.context.randomness(finished.id);
-        let verdict = self.policy().decide(class, randomness, finished.context.threshold());
-        self.count_decision(verdict);
-        if verdict.keep {
-            self.keep(finished, verdict);
-        } else {
-            self.pool().put(finished.buffers);
-        }
+        let base = if edge_only { Base::EdgeOnly } else { Base::Normal };
+        let held = Held { telemetry: self.clone(), finished };
+        self.with_sampler(|sampler, now, out| sampler.end(&standing, held, base, now, out));
     }
 
-    fn keep(&self, mut finished: Finished, verdict: Verdict) {
-        let begun_unix_ns = self.unix_ns(finished.begun);
-        let at = (begun_unix_ns / 1_000_000) as i64;
-        for pending in finished.buffers.exemplars.drain(..) {
-            pending.keep(finished.id, at);
-        }
-        for (span, line) in finished.buffers.lines.drain(..) {
-            if let Some(line) = line(self, (finished.id, span_id(finished.seed, span))) {
-                self.write_line(line.weighted(verdict.threshold.weight()));
-            }
-        }
-        let head = self.policy().normal.keeps(finished.context.randomness(finished.id));
-        let (threshold, class) = (verdict.threshold, verdict.class);
-        self.export(KeptTrace { telemetry: self.clone(), finished, begun_unix_ns, threshold, class, head });
+    /// Spans of a local trace that has ended before them.
+    pub(crate) fn settle_late(&self, finished: Finished) {
+        let (id, spans) = (finished.id, finished.buffers.records.len());
+        let held = Held { telemetry: self.clone(), finished };
+        let late = self.with_sampler(|sampler, now, out| sampler.late(id, held, now, out));
+        self.count_late(late, spans);
     }
+}
+
+/// Sends what was settled where it belongs.
+pub(crate) fn dispatch(settled: Vec<Settled<Held>>) {
+    for Settled { part: Held { telemetry, finished }, outcome, waited } in settled {
+        if !finished.late {
+            telemetry.count_decision(outcome, &finished, waited);
+        }
+        if outcome.keep {
+            keep(telemetry, finished, outcome);
+        } else {
+            telemetry.pool().put(finished.buffers);
+        }
+    }
+}
+
+fn keep(telemetry: Telemetry, mut finished: Finished, outcome: Outcome) {
+    let begun_unix_ns = telemetry.unix_ns(finished.begun);
+    let at = (begun_unix_ns / 1_000_000) as i64;
+    for pending in finished.buffers.exemplars.drain(..) {
+        pending.keep(finished.id, at);
+    }
+    for (span, line) in finished.buffers.lines.drain(..) {
+        if let Some(line) = line(&telemetry, (finished.id, span_id(finished.seed, span))) {
+            telemetry.write_line(line.weighted(outcome.threshold.weight()));
+        }
+    }
+    for record in finished.buffers.records.iter().filter(|record| record.subtree == Subtree::Unrecorded) {
+        telemetry.count_missing_subtree(Method::find_full(record.name).map_or("other", |method| method.owner));
+    }
+    let head = telemetry.policy().head(finished.standing.randomness());
+    let Outcome { threshold, class, .. } = outcome;
+    telemetry.clone().export(KeptTrace { telemetry, finished, begun_unix_ns, threshold, class, head });
 }
 
 impl KeptTrace {
@@ -69,5 +118,54 @@ impl Drop for KeptTrace {
     fn drop(&mut self) {
         let buffers: Box<Buffers> = std::mem::take(&mut self.finished.buffers);
         self.telemetry.pool().put(buffers);
+    }
+}
+
+/// One service's counts of what became of its traces.
+pub(crate) struct DecisionMetrics {
+    decisions: [[crate::Counter; 2]; Class::ALL.len()],
+    reweighted: [crate::Counter; Class::ALL.len()],
+    late: [crate::Counter; 4],
+    missing: Vec<(&'static str, crate::Counter)>,
+    waited: crate::Histogram,
+}
+
+const CALLEES: [&str; 7] = ["origin", "retrieval", "ranking", "bandit", "llm", "embedder", "other"];
+
+impl DecisionMetrics {
+    pub(crate) fn new(metrics: &crate::Metrics) -> Self {
+        let decisions = Class::ALL
+            .map(|class| ["drop", "keep"].map(|verdict| metrics.counter(&TRACE_DECISIONS, &[class.as_str(), verdict])));
+        let reweighted = Class::ALL.map(|class| metrics.counter(&TRACE_REWEIGHTED, &[class.as_str()]));
+        // In the order of `tail::Late`.
+        let late =
+            ["held", "keep", "drop", "unknown"].map(|verdict| metrics.counter(&TRACE_LATE_SPANS, &[verdict]));
+        let missing = CALLEES.map(|callee| (callee, metrics.counter(&TRACE_SUBTREE_MISSING, &[callee])));
+        let waited = metrics.histogram(&TRACE_HOLD_WAIT, &[]);
+        Self { decisions, reweighted, late, missing: missing.into(), waited }
+    }
+}
+
+impl Telemetry {
+    fn count_decision(&self, outcome: Outcome, finished: &Finished, waited: Duration) {
+        let metrics = self.decisions();
+        metrics.decisions[outcome.class as usize][usize::from(outcome.keep)].inc();
+        if !waited.is_zero() {
+            metrics.waited.observe(waited.as_secs_f64());
+        }
+        let normal = self.policy().normal;
+        if normal.keeps(finished.standing.randomness()) && outcome.threshold < normal {
+            metrics.reweighted[outcome.class as usize].inc();
+        }
+    }
+
+    fn count_late(&self, late: crate::tail::Late, spans: usize) {
+        self.decisions().late[late as usize].add(spans as f64);
+    }
+
+    fn count_missing_subtree(&self, callee: &'static str) {
+        if let Some((_, counter)) = self.decisions().missing.iter().find(|(known, _)| *known == callee) {
+            counter.inc();
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::buffers::{Buffers, OPEN, Subtree};
 use crate::context::Context;
-use crate::grpc::Verdict;
+use crate::grpc::Subtrace;
 use crate::metrics::Pending;
 use crate::trace::{HeldLine, Trace, span_id};
 use crate::{AttrValue, Baggage, Class, Telemetry, TraceParent};
@@ -94,16 +94,18 @@ impl Span {
         let Some(handle) = &self.0 else { return Self::none() };
         let trace = &handle.trace;
         let now = trace.now();
-        let begun = match &mut *trace.state.lock() {
-            Some(buffers) => buffers.begin(name, kind, handle.index, now),
-            None => None,
-        };
-        match begun {
-            Some(index) => Self(Some(Handle { trace: trace.clone(), index, recorded: true })),
-            None => {
+        let begun = trace.state.lock().as_mut().map(|buffers| buffers.begin(name, kind, handle.index, now));
+        let trace = match begun {
+            Some(Some(index)) => return Self(Some(Handle { trace: trace.clone(), index, recorded: true })),
+            Some(None) => {
                 trace.telemetry.count_dropped_span();
-                Self(Some(Handle { recorded: false, ..handle.clone() }))
+                None
             }
+            None => Trace::late(trace, handle.index, name, kind),
+        };
+        match trace {
+            Some(trace) => Self(Some(Handle { trace: Arc::new(trace), index: 0, recorded: true })),
+            None => Self(Some(Handle { recorded: false, ..handle.clone() })),
         }
     }
 
@@ -146,23 +148,27 @@ impl Span {
         });
     }
 
-    /// The trace belongs to this class at least. A handled fallback marks [`Class::Error`].
+    /// The trace belongs to this class at least: it is kept, as far as the budget of promotions allows.
     pub fn mark(&self, class: Class) {
         if let Some(handle) = &self.0 {
-            handle.trace.promote(class.bit());
+            handle.trace.promote(class);
+        }
+    }
+
+    /// A fallback was served here instead of what was meant to be. For a service and reason, one trace a second is
+    /// promoted for that.
+    pub fn degrade(&self, reason: &'static str) {
+        self.event("degraded");
+        self.set("fallback", reason);
+        if let Some(handle) = &self.0 {
+            handle.trace.degrade(reason);
         }
     }
 
     /// What the service that this CLIENT span called said about its part of the trace; None as long as it has not.
-    pub(crate) fn answered(&self, verdict: Option<Verdict>) {
+    pub(crate) fn answered(&self, subtrace: Option<Subtrace>) {
         let Some(handle) = &self.0 else { return };
-        let subtree = match verdict {
-            None => Subtree::Requested,
-            Some(verdict) => {
-                handle.trace.note_verdict(verdict);
-                if verdict.recorded { Subtree::Recorded } else { Subtree::Unrecorded }
-            }
-        };
+        let subtree = subtrace.map_or(Subtree::Requested, |subtrace| handle.trace.learn(subtrace));
         self.with_buffers(|buffers, span| {
             if let Some(record) = buffers.open(span) {
                 record.subtree = subtree;
@@ -171,8 +177,8 @@ impl Span {
     }
 
     /// What this service answers its caller.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
-        self.0.as_ref().map(|handle| handle.trace.verdict())
+    pub(crate) fn subtrace(&self) -> Option<Subtrace> {
+        self.0.as_ref().map(|handle| handle.trace.subtrace())
     }
 
     /// What an outgoing call carries. From the moment the trace is known to be kept, that includes the sampled bit.

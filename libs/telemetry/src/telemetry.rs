@@ -1,21 +1,25 @@
 //! Starting, sharing and flushing; everything a service holds of telemetry.
 
 use crate::buffers::Pool;
-use crate::catalogue::names::{LOG_DROPPED, TRACE_DECISIONS, TRACE_SPANS_DROPPED};
+use crate::catalogue::names::{LOG_DROPPED, TRACE_SPANS_DROPPED};
 use crate::context::Context;
 use crate::door::{DebugDoor, Rejections};
 use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
 use crate::hash::UserHasher;
 use crate::log::{Line, LogEvent, LogLevel, RateLimit};
-use crate::sampling::{Class, Policy, Threshold, Verdict};
+use crate::bus::{Decision, DecisionBus, DecisionSink};
+use crate::sampler::{Sampler, SamplingMetrics};
+use crate::sampling::{Policy, Threshold};
 use crate::sink::{DropCounters, Output, Sink};
-use crate::settle::KeptTrace;
+use crate::settle::{DecisionMetrics, Held, KeptTrace, dispatch};
+use crate::sweeper::Sweeper;
+use crate::tail::{Settled, TailLimits};
 use crate::ticks::Ticks;
 use crate::{Counter, Kind, LogTarget, Metrics, RequestLogs, Span, TelemetryConfig, TraceParent, UserHash};
 use attune_domain::{RequestId, Uid, UnixMillis};
 use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -26,6 +30,14 @@ pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
 const MAX_DRIFT_NS: u64 = 50_000_000;
 /// How long a dropped guard waits for the writers.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+const LEAST_TAIL: usize = 1 << 20;
+/// Traces in progress beyond their process, or waiting.
+const MAX_TRACES: usize = 65_536;
+/// A trace in progress is watched this long.
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// How long a verdict is waited for under pressure.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Which service of which version this is, and which copy of it.
 #[derive(Debug, Clone)]
@@ -51,6 +63,10 @@ pub enum TelemetryError {
     Thread(&'static str, #[source] std::io::Error),
     #[error("telemetry.{0} must be 0, or between 0.000001 and 1")]
     Share(&'static str),
+    #[error("telemetry.tail_limit must be at least 1 MiB")]
+    TailLimit,
+    #[error("telemetry.decision_bus must be \"hub\", http://host:port or unix:/path, and is {0:?}")]
+    Bus(String),
     #[error("telemetry.otlp: {0}")]
     Otlp(String),
     #[error("the system gave no random bytes: {0}")]
@@ -66,7 +82,7 @@ struct Inner {
     info: ServiceInfo,
     resource: Arc<Resource>,
     metrics: Metrics,
-    decisions: [[Counter; 2]; Class::ALL.len()],
+    decisions: DecisionMetrics,
     dropped_spans: Counter,
     rejections: Rejections,
     sequence: AtomicU64,
@@ -82,7 +98,9 @@ struct Shared {
     debug: DebugDoor,
     seed: u64,
     boot_id: String,
-    policy: Policy,
+    /// Reading of the ticks from which the sampler counts time.
+    begun: u64,
+    sampler: Sampler<Held>,
     slow_after: Duration,
     log_level: LogLevel,
     request_logs: RequestLogs,
@@ -104,7 +122,13 @@ impl Telemetry {
                 return Err(TelemetryError::Share(key));
             }
         }
-        let mut random = [0; 16];
+        let tail_limit = match config.tail_limit {
+            Some(limit) if limit.as_usize() < LEAST_TAIL => return Err(TelemetryError::TailLimit),
+            Some(limit) => limit.as_usize(),
+            None if info.service == "edge" => 16 << 20,
+            None => 64 << 20,
+        };
+        let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(|e| TelemetryError::Random(e.to_string()))?;
         let metrics = Metrics::new(info.service);
         let limit = config.queue_limit.as_usize();
@@ -143,6 +167,20 @@ impl Telemetry {
         crate::context::push_hex(&random[..8], &mut boot_id);
         let ticks = Ticks::new();
         let anchor = (ticks.now(), millis_to_nanos(clock()));
+        let policy = Policy {
+            normal: Threshold::of_share(config.sample_normal),
+            edge_only: Threshold::of_share(config.sample_edge_only),
+        };
+        let limits = TailLimits {
+            bytes: tail_limit,
+            traces: MAX_TRACES,
+            wait: config.tail_wait.get(),
+            short_wait: config.tail_wait.get().min(SHORT_WAIT),
+            slow_after: config.slow_after.get(),
+            age: MAX_AGE,
+        };
+        let origin = u32::from_le_bytes([random[16], random[17], random[18], random[19]]);
+        let sampler = Sampler::new(policy, limits, config.promoted_per_second, origin);
         let shared = Arc::new(Shared {
             clock,
             ticks,
@@ -153,10 +191,8 @@ impl Telemetry {
                 random[8], random[9], random[10], random[11], random[12], random[13], random[14], random[15],
             ]),
             boot_id,
-            policy: Policy {
-                normal: Threshold::of_share(config.sample_normal),
-                edge_only: Threshold::of_share(config.sample_edge_only),
-            },
+            begun: anchor.0,
+            sampler,
             slow_after: config.slow_after.get(),
             log_level: config.log_level,
             request_logs: config.request_logs,
@@ -165,7 +201,19 @@ impl Telemetry {
             traces,
             logs,
         });
-        let guard = Guard { shared: shared.clone() };
+        let sampling = SamplingMetrics::new(&metrics);
+        let sweeping = Arc::downgrade(&shared);
+        let sweeper = Sweeper::spawn(move || {
+            let Some(shared) = sweeping.upgrade() else { return false };
+            let wall = (shared.clock)();
+            shared.with_sampler(|sampler, now, out| {
+                sampler.tick(now, wall, out);
+                sampling.read(sampler, now);
+            });
+            true
+        });
+        let sweeper = Some(sweeper.map_err(|e| TelemetryError::Thread("sampling", e))?);
+        let guard = Guard { shared: shared.clone(), sweeper };
         Ok((Self::new(info, metrics, shared), guard))
     }
 
@@ -176,9 +224,7 @@ impl Telemetry {
     }
 
     fn new(info: ServiceInfo, metrics: Metrics, shared: Arc<Shared>) -> Self {
-        let decisions = Class::ALL.map(|class| {
-            ["drop", "keep"].map(|verdict| metrics.counter(&TRACE_DECISIONS, &[class.as_str(), verdict]))
-        });
+        let decisions = DecisionMetrics::new(&metrics);
         let dropped_spans = metrics.counter(&TRACE_SPANS_DROPPED, &[]);
         let resource = Arc::new(Resource::new(&info, &shared.boot_id));
         let rejections = Rejections::new(&metrics);
@@ -279,8 +325,35 @@ impl Telemetry {
         self.0.shared.traces.push(trace);
     }
 
-    pub(crate) fn policy(&self) -> Policy {
-        self.0.shared.policy
+    /// Runs `act` at this moment, and sends on its way what it settles.
+    pub(crate) fn with_sampler<T>(
+        &self,
+        act: impl FnOnce(&Sampler<Held>, Duration, &mut Vec<Settled<Held>>) -> T,
+    ) -> T {
+        self.0.shared.with_sampler(act)
+    }
+
+    /// What this process is called on the decision bus.
+    pub fn bus_origin(&self) -> u32 {
+        self.0.shared.sampler.origin()
+    }
+
+    /// Takes what other processes decided.
+    pub fn decision_sink(&self) -> Arc<dyn DecisionSink> {
+        Arc::new(Hearing(Arc::downgrade(&self.0.shared)))
+    }
+
+    /// From now on promotions are told on `bus`. The first one stays; false for a further one.
+    pub fn attach_bus(&self, bus: Arc<dyn DecisionBus>) -> bool {
+        self.0.shared.sampler.outbox().attach(bus)
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        self.0.shared.sampler.policy()
+    }
+
+    pub(crate) fn decisions(&self) -> &DecisionMetrics {
+        &self.0.decisions
     }
 
     pub(crate) fn slow_after(&self) -> Duration {
@@ -305,10 +378,6 @@ impl Telemetry {
 
     pub(crate) fn debug_door(&self) -> &DebugDoor {
         &self.0.shared.debug
-    }
-
-    pub(crate) fn count_decision(&self, verdict: Verdict) {
-        self.0.decisions[verdict.class as usize][usize::from(verdict.keep)].inc();
     }
 
     pub(crate) fn count_dropped_span(&self) {
@@ -341,15 +410,41 @@ impl std::fmt::Debug for Telemetry {
     }
 }
 
+impl Shared {
+    fn with_sampler<T>(&self, act: impl FnOnce(&Sampler<Held>, Duration, &mut Vec<Settled<Held>>) -> T) -> T {
+        let now = Duration::from_nanos(self.ticks.nanos(self.begun, self.ticks.now()));
+        let mut settled = Vec::new();
+        let result = act(&self.sampler, now, &mut settled);
+        dispatch(settled);
+        result
+    }
+}
+
+/// The bus does not keep alive what it speaks to.
+struct Hearing(Weak<Shared>);
+
+impl DecisionSink for Hearing {
+    fn hear(&self, decisions: &[Decision]) {
+        if let Some(shared) = self.0.upgrade() {
+            let wall = (shared.clock)();
+            shared.with_sampler(|sampler, now, out| sampler.hear(decisions, now, wall, out));
+        }
+    }
+}
+
 /// Flushes and stops the writers when dropped.
 #[must_use = "telemetry stops when this is dropped"]
 pub struct Guard {
     shared: Arc<Shared>,
+    sweeper: Option<Sweeper>,
 }
 
 impl Guard {
-    /// Waits until all that was recorded is written; false when `limit` passed first.
+    /// Waits until all that was recorded is written; false when `limit` passed first. Traces that wait for a verdict
+    /// from elsewhere wait no longer.
     pub fn flush(&self, limit: Duration) -> bool {
+        let wall = (self.shared.clock)();
+        self.shared.with_sampler(|sampler, now, out| sampler.drain(now, wall, out));
         let traces = self.shared.traces.flush(limit);
         let logs = self.shared.logs.as_ref().is_none_or(|sink| sink.flush(limit));
         traces && logs
@@ -358,6 +453,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.sweeper.take();
         self.flush(FLUSH_LIMIT);
         self.shared.traces.stop();
         self.shared.logs.iter().for_each(Sink::stop);

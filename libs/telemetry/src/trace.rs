@@ -1,15 +1,16 @@
 //! One local trace while it runs, and what it is when it has ended. Hot path.
 
-use crate::buffers::{Buffers, OPEN};
+use crate::buffers::{Buffers, OPEN, Subtree};
 use crate::context::Context;
-use crate::grpc::Verdict;
+use crate::grpc::Subtrace;
 use crate::log::Line;
-use crate::sampling::Threshold;
+use crate::sampler::{Standing, flags};
+use crate::sampling::{Threshold, Verdict};
 use crate::{Baggage, Class, Kind, Telemetry, TraceParent};
 use attune_domain::RequestId;
 use spin::mutex::SpinMutex;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Makes a line of a trace that is kept, from the trace's id and the span's.
@@ -26,12 +27,14 @@ pub(crate) struct Trace {
     pub(crate) seed: u64,
     context: Context,
     begun: u64,
-    /// [`Class`] bits of this trace and of the callees that told us.
-    bits: AtomicU8,
+    /// None where the trace is not recorded, for want of room.
+    standing: Option<Arc<Standing>>,
     /// Whether another service was asked.
     called: AtomicBool,
     /// Subtrees that callees, and theirs, did not record.
     missing: AtomicU16,
+    /// Begun after the end of the local trace that it belongs to.
+    late: bool,
     pub(crate) baggage: OnceLock<Baggage>,
     /// None once it has ended.
     pub(crate) state: Lock<Option<Box<Buffers>>>,
@@ -45,36 +48,67 @@ pub(crate) struct Finished {
     pub(crate) seed: u64,
     /// Of the root, on the recorder's clock.
     pub(crate) begun: u64,
-    pub(crate) bits: u8,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) called: bool,
     pub(crate) missing: u16,
+    pub(crate) late: bool,
     pub(crate) buffers: Box<Buffers>,
 }
 
 impl Finished {
     /// What holding it costs, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.buffers.bytes()
+        size_of::<Self>() + size_of::<Standing>() + self.buffers.bytes()
     }
 }
 
 impl Trace {
     pub(crate) fn begin(telemetry: &Telemetry, name: &'static str, kind: Kind, id: RequestId, context: Context) -> Self {
+        let randomness = context.randomness(id);
+        let caller = context.parent.map(|_| context.threshold().unwrap_or(Threshold::NEVER));
+        let standing = telemetry.with_sampler(|sampler, now, out| sampler.begin(id, randomness, caller, now, out));
+        Self::with(telemetry, name, kind, id, context, standing, false)
+    }
+
+    /// A span that begins below `span` after the end of its local trace: it inherits what becomes of that.
+    pub(crate) fn late(of: &Self, span: u8, name: &'static str, kind: Kind) -> Option<Self> {
+        let standing = Some(of.standing.clone()?);
+        let parent = of.traceparent(span);
+        let context = Context { parent: Some(parent), others: of.context.others.clone() };
+        Some(Self::with(&of.telemetry, name, kind, of.id, context, standing, true))
+    }
+
+    fn with(
+        telemetry: &Telemetry,
+        name: &'static str,
+        kind: Kind,
+        id: RequestId,
+        context: Context,
+        standing: Option<Arc<Standing>>,
+        late: bool,
+    ) -> Self {
         let (mut buffers, number) = telemetry.pool().take();
         let begun = telemetry.ticks().now();
         // Empty buffers have room for the root.
         let _root = buffers.begin(name, kind, 0, begun);
+        let buffers = if standing.is_some() {
+            Some(buffers)
+        } else {
+            telemetry.pool().put(buffers);
+            None
+        };
         Self {
             telemetry: telemetry.clone(),
             id,
             seed: telemetry.span_seed(id, number),
             context,
             begun,
-            bits: AtomicU8::new(0),
+            standing,
             called: AtomicBool::new(false),
             missing: AtomicU16::new(0),
+            late,
             baggage: OnceLock::new(),
-            state: Lock::new(Some(buffers)),
+            state: Lock::new(buffers),
         }
     }
 
@@ -87,24 +121,53 @@ impl Trace {
         Duration::from_nanos(self.telemetry.ticks().nanos(from, to))
     }
 
+    /// From now on the trace is not this process's alone.
     pub(crate) fn note_call(&self) {
         self.called.store(true, Relaxed);
-    }
-
-    pub(crate) fn promote(&self, bits: u8) {
-        self.bits.fetch_or(bits, Relaxed);
-    }
-
-    pub(crate) fn note_verdict(&self, verdict: Verdict) {
-        self.promote(verdict.bits);
-        let missing = verdict.missing.saturating_add(u16::from(!verdict.recorded));
-        if missing > 0 {
-            self.missing.fetch_add(missing, Relaxed);
+        let bytes = self.state.lock().as_ref().map(|buffers| buffers.bytes());
+        // What has ended will not end again, and needs no watching.
+        if let (Some(standing), Some(bytes), false) = (&self.standing, bytes, self.late) {
+            standing.note_bytes(bytes);
+            self.telemetry.with_sampler(|sampler, now, out| sampler.watch(standing, now, out));
         }
     }
 
-    pub(crate) fn verdict(&self) -> Verdict {
-        Verdict { bits: self.bits_now(), recorded: true, missing: self.missing.load(Relaxed) }
+    pub(crate) fn promote(&self, class: Class) {
+        if let Some(standing) = &self.standing {
+            self.telemetry.with_sampler(|sampler, now, out| sampler.promote(standing, class, now, out));
+        }
+    }
+
+    pub(crate) fn degrade(&self, reason: &'static str) {
+        if let Some(standing) = &self.standing {
+            let service = self.telemetry.info().service;
+            self.telemetry.with_sampler(|sampler, now, out| sampler.degrade(standing, service, reason, now, out));
+        }
+    }
+
+    /// From the answer of a callee; says what is known now of its part.
+    pub(crate) fn learn(&self, subtrace: Subtrace) -> Subtree {
+        let missing = subtrace.missing.saturating_add(u16::from(!subtrace.recorded));
+        if missing > 0 {
+            self.missing.fetch_add(missing, Relaxed);
+        }
+        if subtrace.verdict != Verdict::NONE
+            && let Some(standing) = &self.standing
+        {
+            self.telemetry.with_sampler(|sampler, now, out| sampler.learn(standing, subtrace.verdict, now, out));
+        }
+        let randomness = self.context.randomness(self.id);
+        match subtrace {
+            Subtrace { recorded: false, .. } => Subtree::Unrecorded,
+            Subtrace { verdict, .. } if verdict.threshold.keeps(randomness) => Subtree::Kept,
+            _ => Subtree::Requested,
+        }
+    }
+
+    pub(crate) fn subtrace(&self) -> Subtrace {
+        self.note_slow_so_far();
+        let verdict = self.standing.as_ref().map_or(Verdict::NONE, |standing| standing.verdict());
+        Subtrace { verdict, recorded: self.standing.is_some(), missing: self.missing.load(Relaxed) }
     }
 
     pub(crate) fn tracestate(&self) -> Option<&str> {
@@ -112,11 +175,15 @@ impl Trace {
     }
 
     pub(crate) fn traceparent(&self, span: u8) -> TraceParent {
+        self.note_slow_so_far();
         let policy = self.telemetry.policy();
-        let randomness = self.context.randomness(self.id);
-        let head = policy.normal.keeps(randomness).then_some(policy.normal);
-        let promoted = (self.bits_now() != 0).then_some(Threshold::ALWAYS);
-        let threshold = [head, promoted, self.context.threshold()].into_iter().flatten().min();
+        let threshold = match &self.standing {
+            Some(standing) => standing.flags(policy),
+            None => {
+                let caller = self.context.threshold().unwrap_or(Threshold::NEVER);
+                flags(policy.normal.min(caller), caller, self.context.randomness(self.id))
+            }
+        };
         TraceParent {
             trace_id: self.id,
             span_id: span_id(self.seed, span),
@@ -126,15 +193,16 @@ impl Trace {
         }
     }
 
-    /// Passing the slow limit promotes a trace before it ends.
-    fn bits_now(&self) -> u8 {
-        self.note_slow(self.now());
-        self.bits.load(Relaxed)
+    /// Passing the slow limit promotes a trace before it ends; what is asked of it afterwards does not.
+    fn note_slow_so_far(&self) {
+        if self.state.lock().is_some() {
+            self.note_slow(self.now());
+        }
     }
 
     fn note_slow(&self, now: u64) {
-        if self.span_of(self.begun, now) > self.telemetry.slow_after() {
-            self.promote(Class::Slow.bit());
+        if !self.late && self.span_of(self.begun, now) > self.telemetry.slow_after() {
+            self.promote(Class::Slow);
         }
     }
 
@@ -152,17 +220,21 @@ impl Trace {
             }
         }
         self.note_slow(now);
-        self.telemetry.settle(Finished {
+        // Without one there are no buffers either.
+        let Some(standing) = self.standing.clone() else { return };
+        let finished = Finished {
             id: self.id,
             context: self.context.clone(),
             baggage: self.baggage.get().cloned(),
             seed: self.seed,
             begun: self.begun,
-            bits: self.bits.load(Relaxed),
+            standing,
             called: self.called.load(Relaxed),
             missing: self.missing.load(Relaxed),
+            late: self.late,
             buffers,
-        });
+        };
+        if self.late { self.telemetry.settle_late(finished) } else { self.telemetry.settle(finished) }
     }
 }
 

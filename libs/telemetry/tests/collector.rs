@@ -62,6 +62,7 @@ fn telemetry(address: SocketAddr, change: impl FnOnce(&mut TelemetryConfig)) -> 
         logs: LogTarget::Off,
         slow_after: HumanDuration::secs(3600),
         queue_limit: ByteSize(64 << 20),
+        promoted_per_second: u32::MAX,
         ..TelemetryConfig::default()
     };
     change(&mut config);

@@ -101,7 +101,6 @@ fn members_of_others_travel_on_behind_ours() {
 
 #[test]
 fn our_member_is_read_wherever_it_stands() {
-    let (telemetry, _guard) = start("ranking", Arc::new(|| NOW));
     for (line, want) in [
         ("ot=th:fd70a4", "ot=th:fd70a4"),
         ("foo=1,ot=th:8;rv:6e6d1a75832a2f", "ot=th:8;rv:6e6d1a75832a2f,foo=1"),
@@ -111,6 +110,8 @@ fn our_member_is_read_wherever_it_stands() {
         ("ot=rv:12", "ot=th:0"),
         ("ot=p:8;r:62", "ot=th:0"),
     ] {
+        // Each in a process of its own: what is said of one trace adds up.
+        let (telemetry, _guard) = start("ranking", Arc::new(|| NOW));
         assert_eq!(carried_on(&telemetry, &[line]).unwrap(), want, "{line}");
     }
 }

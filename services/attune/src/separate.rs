@@ -73,6 +73,8 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
         set("process.admin", admin[i].to_string());
         set("process.grpc.listen", grpc[i].to_string());
         set("process.instance", format!("{name}-0"));
+        let bus = if name == "origin" { "hub".to_owned() } else { address("origin") };
+        set("process.telemetry.decision_bus", bus);
         if name != "embedder" && name != "llm" {
             set("own.bundle", path(&bundle));
         }

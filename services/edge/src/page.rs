@@ -393,7 +393,7 @@ fn without_origin(
     holdout: bool,
     reason: LevelReason,
 ) -> Page {
-    span.event("degraded");
+    span.degrade(reason.as_str());
     let nobody = parts.nobody.load_full();
     let entry = found.entry.as_ref().unwrap_or(&nobody);
     if holdout {

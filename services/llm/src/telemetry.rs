@@ -253,7 +253,7 @@ impl ChatSpan {
 
     pub(crate) fn failed(&self, why: Fallback) {
         self.outcome(Outcome::Error);
-        self.span.fail(attune_telemetry::Label::text(why));
+        self.span.fail_softly(attune_telemetry::Label::text(why));
     }
 }
 
@@ -282,10 +282,6 @@ pub(crate) fn describe(
     span.set("tokens", tokens.input.saturating_add(tokens.output));
     span.set("cached", cached);
     if let Some(why) = fallback {
-        span.set("fallback", attune_telemetry::Label::text(why));
-        span.event("degraded");
-        if why.is_backend_error() {
-            span.mark(Class::Error);
-        }
+        span.degrade(attune_telemetry::Label::text(why));
     }
 }

@@ -134,14 +134,17 @@ fn spans_of(trace: &KeptTrace) -> Vec<SpanData> {
         let subtree = match record.subtree {
             Subtree::None => continue,
             Subtree::Requested => "requested",
-            Subtree::Recorded => "kept",
+            Subtree::Kept => "kept",
             Subtree::Unrecorded => "unrecorded",
         };
         span.attributes.push(KeyValue::new("sampling.subtree", subtree));
     }
     if let Some(root) = spans.first_mut() {
         root.links.dropped_count = buffers.lost_links;
-        describe_root(trace, &mut root.attributes);
+        // A late part belongs to a root that was described.
+        if !finished.late {
+            describe_root(trace, &mut root.attributes);
+        }
     }
     spans
 }

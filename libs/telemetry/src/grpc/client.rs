@@ -1,7 +1,7 @@
 //! The client side: CLIENT span, deadline sent and enforced here too, verdict read.
 
 use super::methods::Method;
-use super::{GRPC_TIMEOUT, Verdict, code_name, is_failure, read_status, write_timeout};
+use super::{GRPC_TIMEOUT, Subtrace, code_name, is_failure, read_status, write_timeout};
 use crate::{Deadline, Scope, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -94,6 +94,7 @@ fn transport_status(error: BoxError, deadline: Deadline) -> Status {
 /// A call in progress; dropping it unfinished records it as cancelled.
 struct Call {
     span: Span,
+    method: Option<&'static Method>,
     finished: bool,
 }
 
@@ -110,13 +111,13 @@ impl Call {
             }
             None => Span::none(),
         };
-        Self { span, finished: false }
+        Self { span, method, finished: false }
     }
 
     /// A callee that keeps its subtree makes us keep the trace.
     fn note(&self, headers: &HeaderMap) {
-        if let Some(verdict) = Verdict::read(headers) {
-            self.span.answered(Some(verdict));
+        if let Some(subtrace) = Subtrace::read(headers) {
+            self.span.answered(Some(subtrace));
         }
     }
 
@@ -125,8 +126,10 @@ impl Call {
             return;
         }
         self.span.set("rpc.response.status_code", code_name(code));
-        if is_failure(code) {
-            self.span.fail(code_name(code));
+        if let (true, Some(method)) = (is_failure(code), self.method) {
+            // Whether the request fails with it is for the caller to say; going on without is a fallback.
+            self.span.fail_softly(code_name(code));
+            self.span.degrade(method.full_name());
         } else if code != Code::Ok {
             self.span.fail_softly(code_name(code));
         }

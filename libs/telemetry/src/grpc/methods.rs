@@ -23,6 +23,10 @@ impl Method {
         &self.path[1..]
     }
 
+    pub(crate) fn find_full(name: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.full_name() == name)
+    }
+
     pub fn find(path: &str) -> Option<&'static Self> {
         METHODS.iter().find(|method| method.path == path)
     }
@@ -59,6 +63,14 @@ pub const METHODS: &[Method] = &[
     method("ranking", "/attune.ranking.v1.RankingService/Attribute", "ranking.attribute", "attribute"),
     method("bandit", "/attune.bandit.v1.BanditService/Sample", "bandit.sample", "sample"),
     Method { llm: true, ..method("llm", "/attune.llm.v1.LlmService/Reason", "llm.reason", "reason") },
+    Method {
+        long_lived: true,
+        ..method("origin", "/attune.telemetry.v1.DecisionBusService/Publish", "bus.publish", "/bus_publish")
+    },
+    Method {
+        long_lived: true,
+        ..method("origin", "/attune.telemetry.v1.DecisionBusService/Subscribe", "bus.subscribe", "/bus_subscribe")
+    },
     method("origin", "/attune.storage.v1.EventLogService/Append", "event_log.append", "/log_append"),
     method("origin", "/attune.storage.v1.EventLogService/Read", "event_log.read", "/log_read"),
     method("origin", "/attune.storage.v1.EventLogService/Ends", "event_log.ends", "/log_ends"),

@@ -1,7 +1,7 @@
 //! The server side: SERVER span, deadline, request metrics, verdict.
 
 use super::methods::{Method, OTHER};
-use super::{Verdict, code_name, is_failure, read_status, read_timeout};
+use super::{Subtrace, code_name, is_failure, read_status, read_timeout};
 use crate::{Class, Deadline, Kind, Red, Scope, Span, Telemetry};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -89,11 +89,11 @@ where
             match read_status(response.headers()) {
                 Some(code) => {
                     call.finish(code);
-                    call.verdict.inspect(|verdict| verdict.write(response.headers_mut()));
+                    call.subtrace.inspect(|subtrace| subtrace.write(response.headers_mut()));
                     Ok(response)
                 }
                 None => {
-                    call.span.verdict().inspect(|verdict| verdict.write(response.headers_mut()));
+                    call.span.subtrace().inspect(|subtrace| subtrace.write(response.headers_mut()));
                     Ok(response.map(|inner| Body::new(ServerBody { inner, call })))
                 }
             }
@@ -108,7 +108,7 @@ struct Call {
     endpoint: &'static str,
     deadline: Deadline,
     finished: bool,
-    verdict: Option<Verdict>,
+    subtrace: Option<Subtrace>,
 }
 
 impl Call {
@@ -130,7 +130,7 @@ impl Call {
         let owned = method.filter(|method| method.owner == telemetry.info().service);
         let endpoint = owned.map_or(OTHER, |method| method.endpoint);
         layer.red.begin(endpoint);
-        Self { span, red: layer.red.clone(), endpoint, deadline, finished: false, verdict: None }
+        Self { span, red: layer.red.clone(), endpoint, deadline, finished: false, subtrace: None }
     }
 
     fn finish(&mut self, code: Code) {
@@ -141,7 +141,7 @@ impl Call {
         if is_failure(code) {
             self.span.fail(code_name(code));
         }
-        self.verdict = self.span.verdict();
+        self.subtrace = self.span.subtrace();
         self.red.record(self.endpoint, code, self.span.elapsed(), &self.span);
         self.span.end();
     }
@@ -178,7 +178,7 @@ impl HttpBody for ServerBody {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     this.call.finish(read_status(trailers).unwrap_or(Code::Unknown));
-                    this.call.verdict.inspect(|verdict| verdict.write(trailers));
+                    this.call.subtrace.inspect(|subtrace| subtrace.write(trailers));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
