@@ -90,13 +90,26 @@ impl Embedder {
         }
     }
 
-    /// Waits for records on either topic and applies one batch.
+    /// Applies what either topic has, a batch of each; waits for records where neither has any.
     async fn step(&mut self) -> Result<(), StorageError> {
         let (events, updates) = match self.next {
             Some(next) => next,
             None => self.resume().await?,
         };
-        let (max, wait) = (self.config.batch_records, self.config.poll_wait.get());
+        let max = self.config.batch_records;
+        // Read in turn: of two reads in a race, one that is slow because it has much to bring would be given up each
+        // time the other comes back with nothing.
+        let found = self.log.read(Topic::UserEvents, events, max, Duration::ZERO).await?;
+        let has_events = !found.is_empty();
+        if has_events {
+            self.apply_events(events, updates, found).await?;
+        }
+        let (events, updates) = self.next.unwrap_or((events, updates));
+        let found = self.log.read(Topic::UserUpdates, updates, max, Duration::ZERO).await?;
+        if has_events || !found.is_empty() {
+            return self.apply_updates(events, updates, found).await;
+        }
+        let wait = self.config.poll_wait.get();
         tokio::select! {
             found = self.log.read(Topic::UserEvents, events, max, wait) => self.apply_events(events, updates, found?).await,
             found = self.log.read(Topic::UserUpdates, updates, max, wait) => {
