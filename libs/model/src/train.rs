@@ -8,6 +8,7 @@ mod finish;
 mod grouping;
 mod linear;
 mod logistic;
+mod network;
 mod ranking;
 mod sampling;
 mod timeline;

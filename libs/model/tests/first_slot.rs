@@ -67,7 +67,8 @@ fn the_click_head_knows_the_chances_of_the_first_slot() {
     assert!(first.samples > 100 && (0.6..1.5).contains(&first.value), "{first:?}");
     assert!(manifest.head("click").is_some_and(|head| head.calibrated));
     // What is asked for is what a visitor's lists start from.
-    let base = ItemTable::new(&bundle, &data.items).base_rates().iter().sum::<f32>() / data.items.len() as f32;
+    let base = ItemTable::new(&bundle, &data.items).base_rates().iter().sum::<f32>()
+        / data.items.len() as f32;
     assert!((f64::from(base) / real - 1.0).abs() < 0.3, "{base:.4} of {real:.4}");
 }
 
@@ -81,17 +82,4 @@ fn calibration_is_not_claimed_of_a_first_slot_that_was_hardly_logged() {
     let bundle = train(&data, &config, &Quiet).unwrap();
     assert!(bundle.manifest().head("click").is_some_and(|head| !head.calibrated));
     assert!(bundle.manifest().metrics["ranker.first_slot_calibration"].samples < 50);
-}
-
-#[test]
-fn tmp_spread() {
-    for seed in 1..=6u64 {
-        let world = World::new(WorldConfig { seed, ..WorldConfig::default() }).unwrap();
-        let key = SubjectKey::new(1, [5; 32]);
-        let data = world.history(&key, world.config().catalogue_at + 7 * 24 * 3_600_000, 3);
-        let bundle = train(&data, &TrainConfig { dim: 64, ..TrainConfig::default() }, &Quiet).unwrap();
-        let (predicted, real) = chances(&world, &data, &bundle);
-        let m = bundle.manifest();
-        println!("seed {seed}: {predicted:.4} of {real:.4} = {:.3}; {:?} {}", predicted / real, m.metrics, m.heads[0].calibrated);
-    }
 }

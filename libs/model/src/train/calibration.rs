@@ -1,7 +1,7 @@
 //! Calibration of the click head, and what is measured of it.
 
-use super::logistic::{Point, logistic};
-use super::ranking::Evidence;
+use crate::train::logistic::{Point, logistic};
+use crate::train::ranking::Evidence;
 
 /// A head whose logits say less than this of the clicks is left as it is.
 const LEAST_SLOPE: f64 = 0.05;
@@ -102,9 +102,8 @@ impl Correction {
 
     /// From sampled negatives: the level alone.
     pub(crate) fn of_level(kept: &[Judged]) -> Option<Self> {
-        let point = |row: &Judged| {
-            Point { columns: [1.0], offset: f64::from(row.logit), hit: row.clicked }
-        };
+        let point =
+            |row: &Judged| Point { columns: [1.0], offset: f64::from(row.logit), hit: row.clicked };
         let rows: Vec<_> = kept.iter().map(point).collect();
         let [intercept] = logistic(&rows, [0.0])?;
         Some(Self { slope: 1.0, intercept, position: 0.0 })

@@ -236,6 +236,8 @@ impl Finish<'_> {
         let mut metrics = BTreeMap::new();
         let mut put = |name: &str, value: Option<f64>, samples: u64| {
             if let Some(value) = value.filter(|v| v.is_finite() && samples > 0) {
+                // JSON gives short numbers back as they were, and long ones only nearly.
+                let value = (value * 1e9).round() / 1e9;
                 metrics.insert(name.to_owned(), Metric { value, samples });
             }
         };
@@ -334,7 +336,7 @@ fn data_hash(data: &Dataset) -> String {
 
 /// The crate's version, and a hash of what turns data into weights and windows into vectors.
 fn code_version() -> String {
-    const SOURCES: [&str; 13] = [
+    const SOURCES: [&str; 14] = [
         include_str!("../features.rs"),
         include_str!("../tower.rs"),
         include_str!("../content.rs"),
@@ -344,6 +346,7 @@ fn code_version() -> String {
         include_str!("describe.rs"),
         include_str!("factorise.rs"),
         include_str!("logistic.rs"),
+        include_str!("network.rs"),
         include_str!("ranking.rs"),
         include_str!("sampling.rs"),
         include_str!("timeline.rs"),

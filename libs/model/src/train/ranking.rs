@@ -12,15 +12,14 @@ use crate::ranker::RankerSection;
 use crate::train::TrainError;
 use crate::train::calibration::{Correction, Judged, Validation};
 use crate::train::logistic::{Point, logistic};
+use crate::train::network::{Network, Start, correct, fold};
 use attune_domain::ItemIx;
 use attune_inference::Layer;
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{D, Device, Tensor};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
-use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) const HIDDEN: [usize; 2] = [128, 64];
 const LEARNING_RATE: f64 = 1e-3;
 const WEIGHT_DECAY: f64 = 1e-2;
 const HUBER_DWELL: f32 = 0.5;
@@ -91,12 +90,12 @@ pub(crate) struct Trained {
     pub(crate) validation: Validation,
 }
 
-struct Scaling {
+pub(crate) struct Scaling {
     low: Vec<f32>,
     high: Vec<f32>,
-    mean: Vec<f32>,
+    pub(crate) mean: Vec<f32>,
     /// 1 / standard deviation; 0 where a feature never varied, so that it stays without effect.
-    inverse: Vec<f32>,
+    pub(crate) inverse: Vec<f32>,
 }
 
 fn scaling(rows: &Rows) -> Scaling {
@@ -120,65 +119,6 @@ fn scaling(rows: &Rows) -> Scaling {
         .map(|d| if d > 1e-6 { (1.0 / d) as f32 } else { 0.0 })
         .collect();
     Scaling { low, high, mean: mean.into_iter().map(|m| m as f32).collect(), inverse }
-}
-
-/// Where a head's output starts: its bias, and its weights of the standardised taste logit and slot.
-#[derive(Debug, Clone, Copy, Default)]
-struct Start {
-    bias: f32,
-    taste: f32,
-    position: f32,
-}
-
-struct Network {
-    vars: Vec<Var>,
-    heads: usize,
-    /// 0 for the slot, 1 for what the deep part reads.
-    deep: Tensor,
-}
-
-impl Network {
-    /// The deep part starts silent.
-    fn new(inputs: usize, starts: &[Start], rng: &mut ChaCha8Rng) -> Result<Self, TrainError> {
-        let heads = starts.len();
-        let cpu = &Device::Cpu;
-        let mut vars = Vec::new();
-        let mut reads = inputs;
-        for units in HIDDEN {
-            let bound = (6.0 / reads as f32).sqrt();
-            let mut weights: Vec<f32> =
-                (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
-            if vars.is_empty() {
-                weights.iter_mut().skip(POSITION).step_by(inputs).for_each(|w| *w = 0.0);
-            }
-            vars.push(Var::from_slice(&weights, (units, reads), cpu)?);
-            vars.push(Var::zeros(units, candle_core::DType::F32, cpu)?);
-            reads = units;
-        }
-        let mut last = vec![0.0; heads * (reads + inputs)];
-        for (row, start) in last.chunks_exact_mut(reads + inputs).zip(starts) {
-            (row[reads], row[reads + POSITION]) = (start.taste, start.position);
-        }
-        vars.push(Var::from_slice(&last, (heads, reads + inputs), cpu)?);
-        let bias: Vec<f32> = starts.iter().map(|start| start.bias).collect();
-        vars.push(Var::from_slice(&bias, heads, cpu)?);
-        let deep: Vec<f32> =
-            (0..inputs).map(|at| if at == POSITION { 0.0 } else { 1.0 }).collect();
-        Ok(Self { vars, heads, deep: Tensor::from_vec(deep, inputs, cpu)? })
-    }
-
-    fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
-        let dense = |x: &Tensor, at: usize| {
-            x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1])
-        };
-        let deep = input.broadcast_mul(&self.deep)?;
-        let hidden = dense(&dense(&deep, 0)?.relu()?, 2)?.relu()?;
-        dense(&Tensor::cat(&[&hidden, input], 1)?, 4)
-    }
-
-    fn weights(&self) -> candle_core::Result<Vec<Vec<f32>>> {
-        self.vars.iter().map(|var| var.flatten_all()?.to_vec1()).collect()
-    }
 }
 
 /// Cross entropy of logits with targets, stable for any logit (candle's own gives NaN once a sigmoid saturates).
@@ -229,7 +169,7 @@ pub(crate) fn train(
             best = (loss, network.weights()?);
         }
     }
-    let mut layers = fold(best.1, &scaling, rows.width, network.heads);
+    let mut layers = fold(best.1, &scaling, rows.width);
     let (fit, check) = held.split_at(held.len() / 2);
     let trained = section(&scaling, layers.clone())?;
     let judged = |groups: &[usize]| first_slot(&trained, rows, groups, heads.len());
@@ -374,38 +314,8 @@ fn loss_of(
     Ok(sum / groups.len().max(1) as f64)
 }
 
-/// Moves the standardisation into the weights that read raw features.
-fn fold(weights: Vec<Vec<f32>>, scaling: &Scaling, inputs: usize, heads: usize) -> Vec<Layer> {
-    let mut layers: Vec<Layer> = weights
-        .chunks_exact(2)
-        .map(|pair| Layer { weights: pair[0].clone(), bias: pair[1].clone() })
-        .collect();
-    let mut absorb = |layer: usize, reads: usize, first: usize| {
-        let Layer { weights, bias } = &mut layers[layer];
-        for (row, bias) in weights.chunks_exact_mut(reads).zip(bias) {
-            let mut shift = 0.0f64;
-            for ((weight, inverse), mean) in
-                row[first..].iter_mut().zip(&scaling.inverse).zip(&scaling.mean)
-            {
-                *weight *= inverse;
-                shift += f64::from(*weight) * f64::from(*mean);
-            }
-            *bias -= shift as f32;
-        }
-    };
-    absorb(0, inputs, 0);
-    absorb(2, HIDDEN[1] + inputs, HIDDEN[1]);
-    debug_assert_eq!(layers[2].bias.len(), heads);
-    layers
-}
-
 /// The groups' rows, asked as if each stood in the first slot.
-fn first_slot(
-    section: &RankerSection,
-    rows: &Rows,
-    groups: &[usize],
-    heads: usize,
-) -> Vec<Judged> {
+fn first_slot(section: &RankerSection, rows: &Rows, groups: &[usize], heads: usize) -> Vec<Judged> {
     let mut found = Vec::new();
     for &group in groups {
         let range = rows.group(group);
@@ -420,12 +330,4 @@ fn first_slot(
         ));
     }
     found
-}
-
-/// Moves the correction into the weights of the click head, which is the first.
-fn correct(last: &mut Layer, found: Correction) {
-    let reads = last.weights.len() / last.bias.len();
-    last.weights[..reads].iter_mut().for_each(|w| *w *= found.slope as f32);
-    last.weights[HIDDEN[1] + POSITION] = found.position as f32;
-    last.bias[0] = last.bias[0] * found.slope as f32 + found.intercept as f32;
 }

@@ -141,3 +141,72 @@ pub(crate) fn timelines(data: &Dataset) -> Vec<Timeline> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slate with as many clicks as said, one after the other.
+    fn line(clicks: &[usize]) -> Timeline {
+        let mut line = Timeline::default();
+        for (slate, &clicks) in (0u32..).zip(clicks) {
+            let before = line.steps.len();
+            line.shown.extend((0..10u8).map(|position| Shown {
+                slate,
+                item: ItemIx(u32::from(position)),
+                at: 0,
+                context: Context::DEFAULT,
+                position,
+                clicked: usize::from(position) < clicks,
+                converted: false,
+                dwell: None,
+                before,
+            }));
+            line.steps.extend((0..clicks).map(|at| Step {
+                event: WindowEvent {
+                    occurred_at: 0,
+                    key: EventKey(at as u64),
+                    item: ItemIx(at as u32),
+                    kind: EventKind::Click,
+                    value: 1.0,
+                },
+                context: Context::DEFAULT,
+                target: true,
+            }));
+        }
+        line
+    }
+
+    #[test]
+    fn a_cut_counts_slates_whatever_was_clicked() {
+        for (clicks, steps, slates) in [
+            (vec![], 0, 0),
+            (vec![4], 0, 0),
+            (vec![1, 9], 1, 1),
+            (vec![0, 0, 0], 0, 2),
+            (vec![2, 0, 0, 8, 0, 0, 0, 1, 9, 1], 10, 7),
+        ] {
+            let line = line(&clicks);
+            let cut = line.cut_by_slates();
+            assert_eq!((cut.steps, cut.shown), (steps, slates * 10), "{clicks:?}");
+        }
+        let plain = Timeline { shown: Vec::new(), ..line(&[3, 3]) };
+        assert_eq!(plain.cut_by_slates().steps, 6);
+    }
+
+    #[test]
+    fn what_slates_are_kept_is_clicked_as_often_as_all() {
+        // All clicks are in one slate of five: which one it is must not matter.
+        let rate = |shown: &[Shown]| {
+            shown.iter().filter(|s| s.clicked).count() as f64 / shown.len() as f64
+        };
+        let lines: Vec<Timeline> = (0..5)
+            .map(|heavy| {
+                line(&std::array::from_fn::<usize, 5, _>(|at| if at == heavy { 10 } else { 0 }))
+            })
+            .collect();
+        let kept: Vec<Shown> =
+            lines.iter().flat_map(|l| l.shown[l.cut_by_slates().shown..].to_vec()).collect();
+        assert_eq!((kept.len(), rate(&kept)), (100, 0.2));
+    }
+}
