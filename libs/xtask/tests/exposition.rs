@@ -18,7 +18,6 @@ fn promtool() -> Option<PathBuf> {
     Command::new(&found).arg("--version").output().ok().map(|_| found)
 }
 
-/// It objects to nothing but the name of one metric, which the contract fixes.
 #[test]
 fn promtool_accepts_every_metric() {
     let Some(promtool) = promtool() else {
@@ -43,11 +42,5 @@ fn promtool_accepts_every_metric() {
     child.stdin.take().unwrap().write_all(encode(&services, Format::Text).as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let objections: Vec<&str> = said.lines().filter(|line| !waived(line)).collect();
-    assert!(objections.is_empty(), "{}", objections.join("\n"));
-}
-
-/// The samples of a counter are a gauge whose name must end in `_total_samples`; the contract's names stay.
-fn waived(line: &str) -> bool {
-    line.trim().is_empty()
+    assert!(said.trim().is_empty() && output.status.success(), "{said}");
 }

@@ -44,7 +44,7 @@ pub struct Built {
 
 /// Wires the service.
 pub fn build(config: &RankingConfig, deps: Deps) -> Built {
-    let metrics = telemetry::RankingMetrics::register(&deps.telemetry);
+    let metrics = telemetry::RankingMetrics::register(&deps.telemetry, deps.serving.load().bundle.version());
     let ranker = Arc::new(Ranker::new(deps.serving.clone(), config, metrics));
     let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
     if let Some(log) = deps.item_updates {

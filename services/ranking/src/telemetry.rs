@@ -1,5 +1,6 @@
 //! Every metric and span field of this service.
 
+use attune_domain::ModelVersion;
 use attune_telemetry::catalogue::names;
 use attune_telemetry::{By, Counter, Histogram, Span, Telemetry};
 use std::time::Duration;
@@ -16,8 +17,10 @@ pub struct RankingMetrics {
 }
 
 impl RankingMetrics {
-    pub fn register(telemetry: &Telemetry) -> Self {
+    /// `version` is served from now on.
+    pub fn register(telemetry: &Telemetry, version: &ModelVersion) -> Self {
         let metrics = telemetry.metrics();
+        metrics.gauge(&names::MODEL_DEPLOYED, &[version.0.as_ref()]).set(telemetry.now() as f64 / 1e3);
         Self {
             inference: metrics.histogram_by(&names::MODEL_INFERENCE),
             scored: metrics.counter(&names::RANKING_SCORED, &[]),
@@ -30,7 +33,7 @@ impl RankingMetrics {
     }
 }
 
-pub(crate) fn describe(span: &Span, model: &attune_domain::ModelVersion, batch: usize) {
+pub(crate) fn describe(span: &Span, model: &ModelVersion, batch: usize) {
     span.set("model", model);
     span.set("batch_size", batch);
 }

@@ -9,8 +9,8 @@ entries! {
         .by(&[Ranking, Bandit]);
     RANKING_SCORED: Counter = counter("ranking_scored_items_total", Unit::Count, "Candidates scored.").by(&[Ranking]);
     MODEL_DEPLOYED: Gauge = gauge(
-        "model_deployed_timestamp_seconds", Unit::UnixTime, "When the origin began to decide by the bundle of this version."
+        "model_deployed_timestamp_seconds", Unit::UnixTime, "When the service began to serve the bundle of this version."
     )
         .labels(&[LabelKey::first("model_version", 8)])
-        .by(&[Origin]);
+        .by(&[Origin, Ranking]);
 }
