@@ -535,8 +535,8 @@ async fn metrics_carry_the_names_of_the_contract() {
     }
     // Every series that the services ask for is in the catalogue, and stays within its bounds.
     assert!(!text.text().contains("\ntelemetry_metric_conflicts_total{"), "{}", text.text());
-    let text = text.text();
-    let overflows = text.lines().filter(|line| line.starts_with("telemetry_label_overflow_total{"));
+    let exposition = text.text();
+    let overflows = exposition.lines().filter(|line| line.starts_with("telemetry_label_overflow_total{"));
     assert!(overflows.clone().count() > 0 && overflows.clone().all(|line| line.ends_with(" 0")), "a label overflowed");
     let most = attune_telemetry::catalogue::worst_case(attune_telemetry::Label::all());
     let series = text.text().lines().filter(|line| !line.starts_with('#')).count();
