@@ -4,6 +4,8 @@
 //! Always holds: a draw is a pure function of (seed, item, posterior), never of the other candidates; every function
 //! here is deterministic in its arguments; nothing reads a clock or a global generator.
 
+#![warn(clippy::disallowed_macros)]
+
 mod assignment;
 mod cohort;
 mod decided;

@@ -2,6 +2,8 @@
 //!
 //! Used by the edge's request handler and the importer, and nowhere else. The key never leaves this crate.
 
+#![warn(clippy::disallowed_macros)]
+
 use attune_domain::Uid;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

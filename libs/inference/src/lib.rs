@@ -4,6 +4,8 @@
 //! set. Every output is accumulated in one fixed order; only the number of outputs computed at once varies.
 //! Training and the GPU path are candle's; candle's own matmul picks kernels by shape and so cannot promise this.
 
+#![warn(clippy::disallowed_macros)]
+
 mod compact;
 mod dot;
 mod isa;

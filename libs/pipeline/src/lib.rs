@@ -3,6 +3,8 @@
 //! Always holds: a stage never outlives its time or the request's deadline, and a stage that is late or fails is a
 //! value that the caller must look at.
 
+#![warn(clippy::disallowed_macros)]
+
 use attune_telemetry::catalogue::{self, Service, StageEntries};
 use attune_telemetry::{Counter, Histogram, Metrics, Scope, Span, Telemetry};
 use futures::future::BoxFuture;

@@ -4,6 +4,8 @@
 //! that keeps failing costs a few time-outs, then is answered for at once until it recovers.
 //! There are no automatic retries: who calls knows whether a second try still fits its deadline.
 
+#![warn(clippy::disallowed_macros)]
+
 mod breaker;
 mod channel;
 mod code;

@@ -5,7 +5,10 @@ use crate::grpc::{self, GrpcConfig};
 use crate::{Exit, Fatal, OrExit as _, Ready, Shutdown, resources, system_clock};
 use anyhow::Context as _;
 use attune_config::{HumanDuration, Problems};
-use attune_telemetry::{Clock, Event, ServiceInfo, Telemetry, TelemetryConfig};
+use attune_telemetry::{
+    BackgroundFailed, Clock, Failure, ServiceCutOff, ServiceDraining, ServiceInfo, ServiceReady, ServiceStopped, Telemetry,
+    TelemetryConfig,
+};
 use clap::{Arg, ArgAction, Command};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -133,7 +136,7 @@ where
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the one clear line before the process ends")]
+            #[expect(clippy::disallowed_macros, reason = "the one clear line before the process ends")]
             {
                 match error.downcast_ref::<Fatal>() {
                     // It tells its causes itself.
@@ -176,6 +179,7 @@ where
     let clock = system_clock();
     let (telemetry, guard) =
         Telemetry::start(&process.telemetry, info, clock.clone()).or_exit(Exit::Usage)?;
+    crate::log_panics(&telemetry);
     let host = Host { telemetry, clock, ready: Ready::new(), shutdown: Shutdown::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let result = runtime.block_on(serve(&program, process, host, |host| build(config, host)));
@@ -224,8 +228,7 @@ where
         None => None,
     };
     built.up();
-    let started = Event::info("service_ready").metric("admin_port", admin.port());
-    telemetry.log(&started, None);
+    telemetry.log(&ServiceReady { admin_port: admin.port() }, None);
 
     let mut background = tokio::task::JoinSet::new();
     service.background.into_iter().for_each(|work| drop(background.spawn(work)));
@@ -235,6 +238,7 @@ where
             () = shutdown.wait() => break,
             Some(ended) = background.join_next() => {
                 if let Err(error) = ended.context("background work panicked").and_then(|result| result) {
+                    telemetry.log(&BackgroundFailed { failure: Failure::Background }, None);
                     failure = Some(error);
                     break;
                 }
@@ -242,7 +246,7 @@ where
         }
     }
     ready.drain();
-    telemetry.log(&Event::info("service_draining"), None);
+    telemetry.log(&ServiceDraining {}, None);
     // Background work sees the same moment through its own copy.
     shutdown.trigger();
     tokio::time::sleep(process.drain_notice.get()).await;
@@ -253,18 +257,18 @@ where
     if let Some(serving) = serving
         && let Err(error) = serving.ended().await
     {
-        telemetry.log(&Event::warn("service_cut_off").error_kind("undrained"), None);
+        telemetry.log(&ServiceCutOff { failure: Failure::Undrained }, None);
         failure.get_or_insert(error.into());
     }
     let settled = async { while background.join_next().await.is_some() {} };
     if tokio::time::timeout(process.grpc.drain.get(), settled).await.is_err() {
-        telemetry.log(&Event::warn("service_cut_off").error_kind("background"), None);
+        telemetry.log(&ServiceCutOff { failure: Failure::Background }, None);
         background.shutdown().await;
     }
     if let Some(close) = service.close {
         close.await.context("close the service")?;
     }
-    telemetry.log(&Event::info("service_stopped"), None);
+    telemetry.log(&ServiceStopped {}, None);
     failure.map_or(Ok(()), Err)
 }
 

@@ -4,6 +4,8 @@
 //! from start to end; the catalogue is a pure function of the item-updates log, so every process that applied the same
 //! offsets has the same.
 
+#![warn(clippy::disallowed_macros)]
+
 mod follow;
 mod open;
 

@@ -4,6 +4,8 @@
 //! an effect and the offset it came from are written together or not at all; a folder has one owning process.
 //! Every back-end of a trait passes the same conformance suite (`tests/`).
 
+#![warn(clippy::disallowed_macros)]
+
 mod decay;
 mod decision_bus;
 mod embedded;

@@ -6,7 +6,7 @@
 use crate::attr::{AttrValue, Given};
 use crate::metrics::Pending;
 use crate::Kind;
-use crate::trace::HeldLine;
+use crate::log::HeldLine;
 use attune_domain::RequestId;
 use parking_lot::Mutex;
 use std::cell::RefCell;

@@ -18,7 +18,7 @@ pub enum LogTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestLogs {
-    /// Those whose trace is kept, with the trace's weight.
+    /// Those whose trace is kept and a share of the others, with their weight.
     Sampled,
     All,
 }
@@ -42,6 +42,10 @@ pub struct TelemetryConfig {
     pub sample_normal: f64,
     /// Share of traces kept that never left the edge.
     pub sample_edge_only: f64,
+    /// Share of the requests without a kept trace whose line is written all the same.
+    pub sample_logs: f64,
+    /// The same at the edge, where most requests are.
+    pub sample_logs_edge: f64,
     /// Longer local roots are always kept.
     pub slow_after: HumanDuration,
     /// Errors, slow and llm traces that are kept for certain, a second and process. Above it, a known share is.
@@ -58,6 +62,7 @@ pub struct TelemetryConfig {
     /// Verifies the `x-pz-debug` tokens with which an operator has the edge keep single traces. None: there are none.
     pub debug_key: Option<Secret>,
     /// Keys `user_id_hash`; the same in every process whose logs should join. None: the hash says `none`.
+    /// What [`LogKey::encode`](crate::LogKey::encode) wrote, or any other secret (whose hashes stay derivable).
     pub log_key: Option<Secret>,
 }
 
@@ -73,6 +78,8 @@ impl Default for TelemetryConfig {
             request_logs: RequestLogs::Sampled,
             sample_normal: 0.01,
             sample_edge_only: 0.001,
+            sample_logs: 0.01,
+            sample_logs_edge: 0.001,
             slow_after: HumanDuration::millis(200),
             promoted_per_second: 200,
             tail_limit: None,

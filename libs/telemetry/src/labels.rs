@@ -31,7 +31,7 @@ macro_rules! domain_labels {
 }
 domain_labels!(CacheStatus, Device, EventKind, Geo, LevelReason, PageType, Reason, Segment, Source, Tier, Variant);
 
-/// Declares a closed list of a service's own: an enum that is a [`Label`], a span attribute and [`Loggable`](crate::Loggable).
+/// Declares a closed list of a service's own: an enum that is a [`Label`].
 ///
 /// `labels! { /// Where candidates come from. pub enum CandidateSource { Ann = "ann", Trending = "trending" } }`
 #[macro_export]

@@ -6,6 +6,8 @@
 //! Every span is recorded in a request-local buffer; whether it is exported is decided for the whole trace, late and in
 //! all processes alike ([`sampling`]). What a span or metric means belongs to the service that emits it.
 
+#![warn(clippy::disallowed_macros)]
+
 mod attr;
 mod baggage;
 mod buffers;
@@ -43,9 +45,14 @@ pub use carrier::{Carrier, CarrierMut, Field, RecordHeaders};
 pub use config::{LogTarget, RequestLogs, TelemetryConfig};
 pub use context::TraceParent;
 pub use door::debug_token;
-pub use hash::UserHash;
+pub use hash::{LogKey, LogKeyError, Purpose, UserHash};
 pub use labels::Label;
-pub use log::{Event, Fields, LogEvent, LogLevel, Loggable, Number, PersonalizationComplete};
+pub use log::{
+    BackgroundFailed, CodePlace, EVENTS, EventSpec, ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Fields,
+    ItemChange, ItemChanged, LogEvent, LogLevel, Loggable, ModelDeployed, Notice, Panicked, PersonalizationComplete,
+    RequestEvent, RequestFailed, RequestShed, Route, ServiceCutOff, ServiceDraining, ServiceReady, ServiceStopped, Shape,
+    Stream, Subject, UserErased, UserUpdated, log_line_pattern, log_schema,
+};
 pub use metrics::{By, Counter, Estimate, Gauge, Histogram, KnownGauge, Metrics};
 pub use red::{EdgeRed, Red};
 pub use sampling::Class;

@@ -6,6 +6,7 @@ use crate::catalogue::names::{
 use crate::buffers::{Buffers, Subtree};
 use crate::export::{Lane, Resource};
 use crate::grpc::Method;
+use crate::log::Judged;
 use crate::sampling::{Base, Outcome, Threshold};
 use crate::tail::{Part, Settled};
 use crate::trace::{Finished, span_id};
@@ -73,6 +74,11 @@ pub(crate) fn dispatch(settled: Vec<Settled<Held>>) {
         if !finished.late {
             telemetry.count_decision(outcome, &finished, waited);
         }
+        let standing = &finished.standing;
+        let judged = Judged { randomness: standing.randomness(), floor: standing.floor(), outcome };
+        for (span, line) in &finished.buffers.lines {
+            telemetry.settle_line(line, (finished.id, span_id(finished.seed, *span)), &judged);
+        }
         if outcome.keep {
             keep(telemetry, finished, outcome);
         } else {
@@ -86,11 +92,6 @@ fn keep(telemetry: Telemetry, mut finished: Finished, outcome: Outcome) {
     let at = (begun_unix_ns / 1_000_000) as i64;
     for pending in finished.buffers.exemplars.drain(..) {
         pending.keep(finished.id, at);
-    }
-    for (span, line) in finished.buffers.lines.drain(..) {
-        if let Some(line) = line(&telemetry, (finished.id, span_id(finished.seed, span))) {
-            telemetry.write_line(line.weighted(outcome.threshold.weight()));
-        }
     }
     for record in finished.buffers.records.iter().filter(|record| record.subtree == Subtree::Unrecorded) {
         telemetry.count_missing_subtree(Method::find_full(record.name).map_or("other", |method| method.owner));

@@ -1,21 +1,21 @@
 //! Starting, sharing and flushing; everything a service holds of telemetry.
 
 use crate::buffers::Pool;
-use crate::catalogue::names::{LOG_DROPPED, TRACE_SPANS_DROPPED};
+use crate::catalogue::names::{LOG_DROPPED, LOG_SUPPRESSED, TRACE_SPANS_DROPPED};
 use crate::context::Context;
 use crate::door::{DebugDoor, Rejections};
 use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
-use crate::hash::UserHasher;
-use crate::log::{Line, LogEvent, LogLevel, RateLimit};
+use crate::hash::{LogKeyError, Purpose};
+use crate::log::{HeldLine, Judged, LogCounters, Logs, Notice, Place, RequestEvent, Source};
 use crate::bus::{Decision, DecisionBus, DecisionSink};
 use crate::sampler::{Sampler, SamplingMetrics};
 use crate::sampling::{Policy, Threshold};
-use crate::sink::{DropCounters, Output, Sink};
+use crate::sink::{DropCounters, Output};
 use crate::settle::{DecisionMetrics, Held, KeptTrace, dispatch};
 use crate::sweeper::Sweeper;
 use crate::tail::{Settled, TailLimits};
 use crate::ticks::Ticks;
-use crate::{Counter, Kind, LogTarget, Metrics, RequestLogs, Span, TelemetryConfig, TraceParent, UserHash};
+use crate::{Counter, Kind, LogTarget, Metrics, Span, TelemetryConfig, TraceParent, UserHash};
 use attune_domain::{RequestId, Uid, UnixMillis};
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -71,6 +71,10 @@ pub enum TelemetryError {
     Otlp(String),
     #[error("the system gave no random bytes: {0}")]
     Random(String),
+    #[error("cannot write to stdout or stderr")]
+    Stream(#[source] std::io::Error),
+    #[error(transparent)]
+    LogKey(#[from] LogKeyError),
 }
 
 /// One service's traces, metrics and logs. Services of one process share writers and clock ([`Telemetry::service`]),
@@ -81,6 +85,7 @@ pub struct Telemetry(Arc<Inner>);
 struct Inner {
     info: ServiceInfo,
     resource: Arc<Resource>,
+    source: Source,
     metrics: Metrics,
     decisions: DecisionMetrics,
     dropped_spans: Counter,
@@ -102,12 +107,8 @@ struct Shared {
     begun: u64,
     sampler: Sampler<Held>,
     slow_after: Duration,
-    log_level: LogLevel,
-    request_logs: RequestLogs,
-    hasher: UserHasher,
-    rate: RateLimit,
     traces: Exporters,
-    logs: Option<Sink<Line>>,
+    logs: Logs,
 }
 
 impl Telemetry {
@@ -117,7 +118,12 @@ impl Telemetry {
         info: ServiceInfo,
         clock: Clock,
     ) -> Result<(Self, Guard), TelemetryError> {
-        for (key, share) in [("sample_normal", config.sample_normal), ("sample_edge_only", config.sample_edge_only)] {
+        for (key, share) in [
+            ("sample_normal", config.sample_normal),
+            ("sample_edge_only", config.sample_edge_only),
+            ("sample_logs", config.sample_logs),
+            ("sample_logs_edge", config.sample_logs_edge),
+        ] {
             if share != 0.0 && !(1e-6..=1.0).contains(&share) {
                 return Err(TelemetryError::Share(key));
             }
@@ -151,18 +157,13 @@ impl Telemetry {
             traces.add("trace-exporter", collector, limit, &export).map_err(|e| TelemetryError::Thread("trace", e))?;
         }
         let output = match &config.logs {
-            LogTarget::Stdout => Some(Output::Stdout),
-            LogTarget::Stderr => Some(Output::Stderr),
+            LogTarget::Stdout => Some(Output::stdout().map_err(TelemetryError::Stream)?),
+            LogTarget::Stderr => Some(Output::stderr().map_err(TelemetryError::Stream)?),
             LogTarget::File(path) => Some(open("log", path)?),
             LogTarget::Off => None,
         };
-        let logs = match output {
-            Some(output) => {
-                let sink = Sink::spawn("log-writer", output, limit, log_drops);
-                Some(sink.map_err(|e| TelemetryError::Thread("log", e))?)
-            }
-            None => None,
-        };
+        let counters = LogCounters { dropped: log_drops, suppressed: metrics.counter(&LOG_SUPPRESSED, &[]) };
+        let logs = Logs::start(config, output, counters, clock())?;
         let mut boot_id = String::new();
         crate::context::push_hex(&random[..8], &mut boot_id);
         let ticks = Ticks::new();
@@ -194,10 +195,6 @@ impl Telemetry {
             begun: anchor.0,
             sampler,
             slow_after: config.slow_after.get(),
-            log_level: config.log_level,
-            request_logs: config.request_logs,
-            hasher: UserHasher::new(config.log_key.clone()),
-            rate: RateLimit::default(),
             traces,
             logs,
         });
@@ -228,8 +225,9 @@ impl Telemetry {
         let dropped_spans = metrics.counter(&TRACE_SPANS_DROPPED, &[]);
         let resource = Arc::new(Resource::new(&info, &shared.boot_id));
         let rejections = Rejections::new(&metrics);
+        let source = Source::new(&info, &shared.boot_id);
         let sequence = AtomicU64::new(0);
-        Self(Arc::new(Inner { info, resource, metrics, decisions, dropped_spans, rejections, sequence, shared }))
+        Self(Arc::new(Inner { info, resource, source, metrics, decisions, dropped_spans, rejections, sequence, shared }))
     }
 
     pub fn info(&self) -> &ServiceInfo {
@@ -265,60 +263,29 @@ impl Telemetry {
     }
 
     /// Writes a line, subject to the level and, for repeated warnings and errors, to a rate limit that reports what it
-    /// held back. A per-request event waits for its trace's verdict.
-    pub fn log<E: LogEvent + ?Sized>(&self, event: &E, span: Option<&Span>) {
-        let shared = &self.0.shared;
-        if shared.logs.is_none() || event.level() < shared.log_level {
-            return;
-        }
-        let Some(line) = self.render(event, self.now(), span.and_then(Span::place)) else { return };
-        if event.per_request() && shared.request_logs == RequestLogs::Sampled {
-            if let Some(span) = span {
-                span.hold_line(Box::new(move |_, _| Some(line)));
-            }
-        } else {
-            self.write_line(line.weighted(1.0));
+    /// held back.
+    pub fn log(&self, event: &impl Notice, span: Option<&Span>) {
+        self.0.shared.logs.write(event, &self.0.source, self.now(), span.and_then(Span::place));
+    }
+
+    /// The line of a request: written if its trace is kept, and for a share of the others ([`TelemetryConfig`]). One
+    /// that is not written is not rendered either, and costs no allocation.
+    pub fn log_request(&self, event: impl Into<RequestEvent>, span: &Span) {
+        let held = self.0.shared.logs.request(event.into(), &self.0.source, self.now(), || span.place());
+        if let Some(held) = held {
+            span.hold_line(held);
         }
     }
 
-    /// [`log`](Self::log) for the events of every request: one whose trace is not kept is not even built.
-    pub fn log_if_kept<E: LogEvent>(&self, span: &Span, build: impl FnOnce(&Self) -> E + Send + Sync + 'static) {
-        let shared = &self.0.shared;
-        if shared.logs.is_none() {
-            return;
-        }
-        if shared.request_logs != RequestLogs::Sampled {
-            return self.log(&build(self), Some(span));
-        }
-        let now = self.now();
-        span.hold_line(Box::new(move |telemetry, place| {
-            let event = build(telemetry);
-            (event.level() >= telemetry.0.shared.log_level).then(|| telemetry.render(&event, now, Some(place))).flatten()
-        }));
+    /// The verdict about the trace that a line waited for.
+    pub(crate) fn settle_line(&self, held: &HeldLine, place: Place, judged: &Judged) {
+        let Inner { info, source, shared, .. } = &*self.0;
+        shared.logs.settle(held, source, place, judged, info.service == "edge");
     }
 
-    /// Nothing where the rate limit holds it back.
-    fn render<E: LogEvent + ?Sized>(
-        &self,
-        event: &E,
-        now: UnixMillis,
-        place: Option<(RequestId, [u8; 8])>,
-    ) -> Option<Line> {
-        let shared = &self.0.shared;
-        let suppressed = shared.rate.admit(event.name(), event.level(), now)?;
-        let sequence = self.0.sequence.fetch_add(1, Relaxed);
-        Some(Line::render(event, &self.0.info, &shared.boot_id, sequence, now, place, suppressed))
-    }
-
-    /// `hmac-sha256:<week>:<base64url>`: the same for a visitor within a week and a log key.
-    pub fn user_hash(&self, uid: &Uid, now: UnixMillis) -> UserHash {
-        self.0.shared.hasher.hash(uid, now)
-    }
-
-    pub(crate) fn write_line(&self, line: Line) {
-        if let Some(logs) = &self.0.shared.logs {
-            logs.push(line);
-        }
+    /// `hmac-sha256:w<week>:<base64url>`: the same for a visitor within a week, a purpose and a log key.
+    pub fn user_hash(&self, purpose: Purpose, uid: &Uid, now: UnixMillis) -> UserHash {
+        self.0.shared.logs.user_hash(purpose, uid, now)
     }
 
     pub(crate) fn export(&self, trace: KeptTrace) {
@@ -446,8 +413,7 @@ impl Guard {
         let wall = (self.shared.clock)();
         self.shared.with_sampler(|sampler, now, out| sampler.drain(now, wall, out));
         let traces = self.shared.traces.flush(limit);
-        let logs = self.shared.logs.as_ref().is_none_or(|sink| sink.flush(limit));
-        traces && logs
+        self.shared.logs.flush(limit) && traces
     }
 }
 
@@ -456,7 +422,7 @@ impl Drop for Guard {
         self.sweeper.take();
         self.flush(FLUSH_LIMIT);
         self.shared.traces.stop();
-        self.shared.logs.iter().for_each(Sink::stop);
+        self.shared.logs.stop();
     }
 }
 

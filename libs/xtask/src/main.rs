@@ -1,6 +1,7 @@
 //! Tasks of the repository that are no part of the product: `cargo xtask help`.
 
 mod bench;
+mod check;
 mod dashboards;
 mod metrics;
 mod tidy;
@@ -22,6 +23,9 @@ enum Task {
     /// Measure the platform against its floors
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Check against real tools that take minutes to build
+    #[command(subcommand)]
+    Check(check::Check),
     /// Write the Grafana dashboards
     Dashboards(dashboards::DashboardsArgs),
     /// Write the table of metrics
@@ -35,6 +39,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Bench(bench) => bench::run(bench),
+        Task::Check(check) => check::run(check),
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Metrics => metrics::run(),
         Task::Tidy => tidy::run(),

@@ -72,7 +72,8 @@ pub(crate) fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn folder() -> anyhow::Result<PathBuf> {
+/// Where tools are kept.
+pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("ATTUNE_TOOLS").filter(|folder| !folder.is_empty()) {
         return std::path::absolute(folder).context("find the folder that ATTUNE_TOOLS names");
     }

@@ -3,6 +3,8 @@
 //! Always holds: results go to stdout and everything else to stderr; a mistake is one line and one exit code of
 //! `attune_runtime::Exit`; and only this crate sees all services.
 
+#![warn(clippy::disallowed_macros)]
+
 pub mod cli;
 pub mod eval;
 mod fill;

@@ -82,6 +82,7 @@ pub(crate) async fn start(
     let info = |service| ServiceInfo { service, version: env!("CARGO_PKG_VERSION"), instance: "local".to_owned() };
     let (edge_telemetry, guard) =
         Telemetry::start(&settings.edge.process.telemetry, info("edge"), clock.clone()).or_exit(Exit::Usage)?;
+    attune_runtime::log_panics(&edge_telemetry);
     let telemetry = |service| edge_telemetry.service(info(service));
     let [origin_t, retrieval_t, ranking_t, bandit_t, llm_t, embedder_t] =
         ["origin", "retrieval", "ranking", "bandit", "llm", "embedder"].map(telemetry);

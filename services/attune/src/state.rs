@@ -1,8 +1,11 @@
 //! The state folder: one place for everything a platform keeps.
 
 use anyhow::{Context as _, bail};
+use attune_config::Secret;
+use attune_domain::UnixMillis;
 use attune_identity::SubjectKey;
 use attune_runtime::{Exit, OrExit as _};
+use attune_telemetry::LogKey;
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's layout; a folder of another is refused.
@@ -121,17 +124,45 @@ impl StateFolder {
         self.root.join("FILLED")
     }
 
-    /// Creates the key of user hashes where there is none.
-    pub(crate) fn log_key(&self) -> anyhow::Result<()> {
-        if self.log_key_path().exists() {
-            return Ok(());
-        }
-        // The same care as for the subject key: random, private, never replaced.
-        SubjectKey::load_or_create(&self.log_key_path()).or_exit(Exit::TryLater)?;
-        Ok(())
+    /// Creates the key of user hashes where there is none, and overwrites one from which weeks follow that no longer
+    /// live: from then on their hashes cannot be computed again.
+    pub(crate) fn log_key(&self, now: UnixMillis) -> anyhow::Result<()> {
+        let path = self.log_key_path();
+        let key = match std::fs::read(&path) {
+            Ok(bytes) => {
+                let mut key = LogKey::parse(&Secret::new(bytes)).or_exit(Exit::Data)?;
+                if !key.advance(now) {
+                    return Ok(());
+                }
+                key
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut random = [0; 32];
+                getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("the system gave no random bytes: {e}"))?;
+                LogKey::fresh(random, LogKey::week_of(now))
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())).or_exit(Exit::TryLater),
+        };
+        replace_private(&path, key.encode().expose())
+            .with_context(|| format!("write {}", path.display()))
+            .or_exit(Exit::TryLater)
     }
 
     pub(crate) fn subject_key(&self) -> anyhow::Result<SubjectKey> {
         SubjectKey::load_or_create(&self.subject_key_path()).or_exit(Exit::Data)
     }
+}
+
+/// Replaces a file as a whole, readable by its owner only.
+fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let fresh = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
 }

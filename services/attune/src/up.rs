@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
@@ -144,6 +145,31 @@ async fn serve<F: Future<Output = anyhow::Result<()>>>(
     ended: impl FnOnce(Shutdown) -> F,
 ) -> anyhow::Result<()> {
     std::fs::write(state.root().join("run.json"), serde_json::to_vec(&ready)?).context("write run.json")?;
+    let keys = tokio::spawn(keep_log_key(state.clone()));
+    let result = serve_until(args, world, ready, stop, ended).await;
+    keys.abort();
+    result
+}
+
+/// A platform that runs for weeks lets go of old keys as one does that starts again.
+async fn keep_log_key(state: StateFolder) {
+    let clock = system_clock();
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        hours.tick().await;
+        if let Err(error) = state.log_key(clock()) {
+            output::note(&format!("attune: {}", output::one_line(&error)));
+        }
+    }
+}
+
+async fn serve_until<F: Future<Output = anyhow::Result<()>>>(
+    args: &UpArgs,
+    world: Option<u64>,
+    ready: ReadyLine,
+    stop: Shutdown,
+    ended: impl FnOnce(Shutdown) -> F,
+) -> anyhow::Result<()> {
     ready.print(args.json)?;
     if args.visitors > 0 {
         let seed = world
@@ -177,7 +203,7 @@ pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs
         // What `/v1/about` tells: the channel itself needs no address.
         tables.default("edge", "own.origin", format!("http://{origin}"));
     }
-    state.log_key()?;
+    state.log_key(system_clock()())?;
     for folder in ["logs", "traces"] {
         std::fs::create_dir_all(state.root().join(folder)).context("create the folders of logs and traces")?;
     }

@@ -4,6 +4,8 @@
 //! snapshot), computed by `attune-decision`; every answer names the snapshot it was sampled from; while the feature
 //! store is away the last snapshot stays.
 
+#![warn(clippy::disallowed_macros)]
+
 pub mod config;
 pub mod error;
 pub mod grpc;

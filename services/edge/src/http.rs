@@ -9,8 +9,11 @@ use crate::page::{self, PageRequest};
 use crate::problem::{Problem, ProblemKind};
 use crate::request::Personalize;
 use crate::{Parts, events, explanation};
-use attune_domain::{CacheStatus, RequestId};
-use attune_telemetry::{Kind, PersonalizationComplete, Span};
+use attune_domain::{CacheStatus, LevelReason, RequestId};
+use attune_telemetry::{
+    ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Kind, PersonalizationComplete, RequestFailed, RequestShed,
+    Route, Span,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -32,11 +35,11 @@ struct Answer {
 pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let now = (parts.clock)();
     let id = serve::new_request_id(now);
-    let name = match request.uri().path() {
-        "/v1/personalize" => "edge.personalize",
-        "/v1/feedback" => "edge.feedback",
-        "/v1/explain" => "edge.explain",
-        _ => "edge.request",
+    let (name, route_of) = match request.uri().path() {
+        "/v1/personalize" => ("edge.personalize", Route::Personalize),
+        "/v1/feedback" => ("edge.feedback", Route::Feedback),
+        "/v1/explain" => ("edge.explain", Route::Explain),
+        _ => ("edge.request", Route::Other),
     };
     // What a caller from outside says about tracing is not believed: every answer has a trace of its own.
     let span = parts.telemetry.admit(name, Kind::Server, request.headers(), id).guard();
@@ -53,8 +56,19 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
     if status >= 500 {
         span.fail("http");
     }
+    log_refusal(&parts, &span, id, status, route_of);
     parts.metrics.request(answer.cache, status, span.elapsed(), &span);
     answer.response
+}
+
+/// A refusal that is not the visitor's mistake.
+pub(crate) fn log_refusal(parts: &Parts, span: &Span, request_id: RequestId, status_code: u16, route: Route) {
+    if status_code >= 500 {
+        let (failure, latency_ms) = (Failure::Unavailable, span.elapsed());
+        parts.telemetry.log(&RequestFailed { request_id, failure, latency_ms, status_code, route }, Some(span));
+    } else if status_code == 429 {
+        parts.telemetry.log(&RequestShed { request_id, failure: Failure::Overloaded, status_code, route }, Some(span));
+    }
 }
 
 async fn route(
@@ -118,18 +132,25 @@ async fn personalize(
     }
     let explored = page.decided.slots.iter().filter(|s| s.exploration).count();
     parts.metrics.page(page.tier, page.level, explored, page.decided.items.len(), elapsed);
-    let (eligible, tier, level) = (page.decided.eligible, page.tier, page.level);
-    parts.telemetry.log_if_kept(span, move |telemetry| PersonalizationComplete {
+    let eligible = page.decided.eligible;
+    let complete = PersonalizationComplete {
         request_id: id,
-        latency: elapsed,
+        user: asked.uid,
+        latency_ms: elapsed,
         candidates_retrieved: eligible,
         candidates_ranked: eligible,
-        tier,
+        tier: page.tier,
         cache_hit: hit,
-        level,
-        context: asked.context,
-        user: asked.uid.map(|uid| telemetry.user_hash(&uid, now)),
-    });
+        level: page.level,
+        device: asked.context.device,
+        geo: asked.context.geo,
+        page_type: asked.context.page,
+    };
+    parts.telemetry.log_request(complete, span);
+    if let Some(reason) = page.reason.filter(|reason| *reason != LevelReason::BaselineHoldout) {
+        let fallback = FallbackUsed { request_id: id, level: page.level, reason, page_type: asked.context.page };
+        parts.telemetry.log(&fallback, Some(span));
+    }
     Ok(Answer { response: respond::page(&page, id, elapsed), cache: Some(page.cache) })
 }
 
@@ -142,6 +163,15 @@ async fn feedback(
 ) -> Result<Answer, Problem> {
     let body = read_json(request, parts.config.limits.receive.get()).await?;
     let receipt = events::feedback(parts, span, &body, now).await?;
+    let count = |events: usize| u32::try_from(events).unwrap_or(u32::MAX);
+    let accepted = FeedbackAccepted {
+        request_id: id,
+        latency_ms: span.elapsed(),
+        accepted: count(receipt.accepted),
+        duplicates: count(receipt.duplicates),
+        rejected: count(receipt.rejected.len()),
+    };
+    parts.telemetry.log_request(accepted, span);
     let document = serde_json::to_vec(&receipt).unwrap_or_default();
     let mut response = respond::json(StatusCode::ACCEPTED, document, id);
     if let Ok(version) = http::HeaderValue::from_str(&receipt.version.to_string()) {
@@ -169,6 +199,8 @@ async fn explain(
         let explanation = explanation::collect(pieces).await?;
         respond::json(StatusCode::OK, serde_json::to_vec(&explanation).unwrap_or_default(), id)
     };
+    let given = ExplanationGiven { request_id: id, latency_ms: span.elapsed(), streamed: wants_stream };
+    parts.telemetry.log_request(given, span);
     Ok(Answer { response, cache: None })
 }
 

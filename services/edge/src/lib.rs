@@ -4,6 +4,8 @@
 //! the request handler and nowhere else; an event is acknowledged only when the origin made it durable; every page has a
 //! record, or the loss is counted.
 
+#![warn(clippy::disallowed_macros)]
+
 mod config;
 mod events;
 mod explanation;
@@ -34,7 +36,7 @@ use attune_proto::origin::v1::origin_service_client::OriginServiceClient;
 use attune_rpc::Channel;
 use attune_runtime::{Clock, Shutdown};
 use attune_serving::SharedServing;
-use attune_telemetry::{Name, Telemetry};
+use attune_telemetry::{ModelDeployed, Name, Telemetry};
 use object::Object;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -126,6 +128,8 @@ pub fn build(config: EdgeConfig, deps: EdgeDeps, tasks: &mut JoinSet<()>) -> Res
         clock: deps.clock,
         config,
     });
+    let model_version = serving.bundle.version().clone();
+    parts.telemetry.log(&ModelDeployed { model_version }, None);
     tasks.spawn(recorder.run(deps.shutdown.clone()));
     tasks.spawn(link::follow(Arc::clone(&parts), deps.shutdown));
     Ok(Edge { parts })

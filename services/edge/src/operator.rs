@@ -1,13 +1,13 @@
 //! The operators' doors, on the admin address: items, visitors' attributes, erasure.
 
-use crate::http::{not_allowed, read_json, respond};
+use crate::http::{log_refusal, not_allowed, read_json, respond};
 use crate::problem::{FieldError, Problem, ProblemKind};
 use crate::request::{format_time, id_detail, item_body, user_body};
 use crate::{Edge, Parts};
 use attune_domain::Id;
 use attune_proto::{convert, origin::v1 as origin};
 use attune_rpc::{Code, Deadline, Scope};
-use attune_telemetry::{Kind, Span};
+use attune_telemetry::{ItemChange, ItemChanged, Kind, Route, Span, UserErased, UserUpdated};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -47,10 +47,16 @@ impl Operator {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let id = self.parts.telemetry.new_id();
         let span = self.parts.telemetry.root("edge.operator", Kind::Server, None, id).guard();
+        let route = match request.uri().path() {
+            path if path.starts_with("/v1/items/") => Route::Items,
+            path if path.starts_with("/v1/users/") => Route::Users,
+            _ => Route::Other,
+        };
         let response = match self.route(&span, request).await {
             Ok(document) => respond::json(StatusCode::OK, document.to_string().into_bytes(), id),
             Err(problem) => respond::problem(&problem, id),
         };
+        log_refusal(&self.parts, &span, id, response.status().as_u16(), route);
         response.map(|body| match body {
             Either::Left(whole) => whole,
             // Nothing here is answered piece by piece.
@@ -80,6 +86,11 @@ impl Operator {
         Err(ProblemKind::UnknownRoute.into())
     }
 
+    fn log_item(&self, scope: &Scope, offset: u64, change: ItemChange) {
+        let event = ItemChanged { request_id: scope.span.trace_id(), offset, change };
+        self.parts.telemetry.log(&event, Some(&scope.span));
+    }
+
     async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Problem> {
         read_json(request, self.parts.config.limits.receive.get()).await
     }
@@ -89,6 +100,7 @@ impl Operator {
         let message = origin::PutItemRequest { item: Some((&item).into()) };
         let answer = self.parts.origin.clone().put_item(attune_rpc::request(message, scope, DEADLINE)).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        self.log_item(scope, offset, ItemChange::Put);
         Ok(serde_json::json!({ "item_id": item.id.as_str(), "offset": offset }))
     }
 
@@ -96,6 +108,7 @@ impl Operator {
         let message = origin::DeleteItemRequest { item_id: id.as_str().to_owned() };
         let answer = self.parts.origin.clone().delete_item(attune_rpc::request(message, scope, DEADLINE)).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        self.log_item(scope, offset, ItemChange::Withdrawn);
         Ok(serde_json::json!({ "item_id": id.as_str(), "available": false, "offset": offset }))
     }
 
@@ -108,6 +121,13 @@ impl Operator {
         };
         let answer = self.parts.origin.clone().put_user(attune_rpc::request(message, scope, DEADLINE)).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
+        let event = UserUpdated {
+            request_id: scope.span.trace_id(),
+            user: Some(uid),
+            attributes: u32::try_from(attributes.0.len()).unwrap_or(u32::MAX),
+            offset,
+        };
+        self.parts.telemetry.log(&event, Some(&scope.span));
         Ok(serde_json::json!({ "attributes": attributes.0.len(), "offset": offset }))
     }
 
@@ -117,6 +137,13 @@ impl Operator {
         let answer = self.parts.origin.clone().erase_user(attune_rpc::request(message, scope, DEADLINE)).await;
         let answer = answer.map_err(|status| refusal(&status))?.into_inner();
         self.parts.users.forget(&uid);
+        let event = UserErased {
+            request_id: scope.span.trace_id(),
+            user: Some(uid),
+            stores: u32::try_from(answer.stores.len()).unwrap_or(u32::MAX),
+            latency_ms: scope.span.elapsed(),
+        };
+        self.parts.telemetry.log(&event, Some(&scope.span));
         let receipt = Receipt {
             stores: answer
                 .stores

@@ -7,6 +7,8 @@
 //! be read goes to `user-events.dead` with the reason before its offset is passed, and stops nothing.
 //! Whoever writes a visitor's erasure to `user-events` writes an empty attribute record to `user-updates` first.
 
+#![warn(clippy::disallowed_macros)]
+
 mod batch;
 mod config;
 pub mod own;

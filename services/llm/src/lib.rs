@@ -7,6 +7,8 @@
 //! `factors` is what may be said, `template` says it without a model, `reason` asks a model under the guards (`budget`,
 //! `breaker`, cache, concurrency), `screen` and `grounding` check what it says, `openai` and `sse` speak to it.
 
+#![warn(clippy::disallowed_macros)]
+
 pub mod breaker;
 pub mod budget;
 pub mod config;

@@ -4,13 +4,14 @@ use crate::explain::Factor;
 use crate::page::{self, Page, PageRequest};
 use crate::{OriginError, Parts, accept, erase, explain, views, watch};
 use attune_decision::CohortKey;
-use attune_domain::{ItemIx, LoggedEvent, Tier};
+use attune_domain::{ItemIx, LoggedEvent, Tier, Uid};
 use attune_proto::llm::v1 as llm;
 use attune_proto::origin::v1 as wire;
 use attune_proto::origin::v1::origin_service_server::OriginService;
 use attune_proto::{convert, convert::WireError, state::v1 as state};
 use attune_rpc::Scope;
 use attune_storage::{Appended, Decision, ObjectHash, Record, Topic};
+use attune_telemetry::PersonalizationComplete;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -51,6 +52,21 @@ impl OriginService for OriginGrpc {
         scope.span.set("tier", Tier::Origin.as_str());
         let explanations = if message.explain { self.explanations(&scope, &page).await } else { Vec::new() };
         let llm = !explanations.is_empty();
+        let complete = PersonalizationComplete {
+            request_id: page_request.request_id,
+            // Zeroes stand for a visitor without any id.
+            user: (page_request.uid != Uid([0; 17])).then_some(page_request.uid),
+            latency_ms: scope.span.elapsed(),
+            candidates_retrieved: page.decided.eligible,
+            candidates_ranked: page.decided.eligible,
+            tier: if llm { Tier::Llm } else { Tier::Origin },
+            cache_hit: false,
+            level: page.ladder.level,
+            device: page_request.context.device,
+            geo: page_request.context.geo,
+            page_type: page_request.context.page,
+        };
+        self.parts.telemetry.log_request(complete, &scope.span);
         Ok(Response::new(answer(page, set.as_deref(), message.want_user_view, explanations, llm)))
     }
 

@@ -3,6 +3,8 @@
 //! Always holds: an event is answered only when it is durable; a page is answered whatever is missing, at the level
 //! that what is left allows; every page has a record, or the loss is counted.
 
+#![warn(clippy::disallowed_macros)]
+
 mod accept;
 mod catalogue;
 mod clients;

@@ -3,6 +3,8 @@
 //! Always holds: an item's score never depends on the other items of its batch; a request is scored by one bundle, the
 //! one the caller pins, or refused; the number of calls that compute or wait is bounded.
 
+#![warn(clippy::disallowed_macros)]
+
 pub mod config;
 pub mod error;
 pub mod grpc;

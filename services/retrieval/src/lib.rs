@@ -4,6 +4,8 @@
 //! broken is an outcome in the answer, not an error; the answer never holds a withdrawn item; nothing here knows who
 //! asks. Merging the sources' lists is the caller's (`attune_decision::merge`), so that replay does the same.
 
+#![warn(clippy::disallowed_macros)]
+
 pub mod config;
 pub mod error;
 pub mod follow;

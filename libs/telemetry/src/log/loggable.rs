@@ -1,139 +1,76 @@
 //! The closed list of types that may appear in a log line.
 
+use super::json;
 use crate::{Label, Name};
-use attune_domain::{Level, ModelVersion, RequestId};
-use std::fmt::Write as _;
+use attune_domain::{CacheStatus, Device, EventKind, Geo, Level, LevelReason, ModelVersion, PageType, Segment, Tier};
 use std::time::Duration;
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// May be a value under `context`. Sealed: see the module's documentation.
+/// What the values of a field look like, for the schema.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    Integer,
+    Number,
+    Boolean,
+    /// One of a closed list.
+    Words(fn() -> Vec<&'static str>),
+    /// A regular expression.
+    Text(&'static str),
+}
+
+/// May be a value in a log line. Sealed: see the module's documentation.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` must not appear in a log line",
+    note = "lines hold numbers, closed lists and names of our own; see libs/telemetry/src/log/loggable.rs"
+)]
 pub trait Loggable: sealed::Sealed {
+    const SHAPE: Shape;
+
     /// Appends the value as JSON.
-    fn write(&self, out: &mut String);
+    fn write(&self, out: &mut Vec<u8>);
 }
 
-/// May be a value under `metrics`.
-pub trait Number: Loggable {}
-
-macro_rules! integers {
-    ($($name:ty),+) => {$(
+macro_rules! loggable {
+    ($($name:ty: $shape:expr, |$value:ident, $out:ident| $write:expr;)+) => {$(
         impl sealed::Sealed for $name {}
         impl Loggable for $name {
-            fn write(&self, out: &mut String) {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "{self}");
-            }
-        }
-        impl Number for $name {}
-    )+};
-}
-integers!(u8, u16, u32, u64, usize, i8, i16, i32, i64, bool);
+            const SHAPE: Shape = $shape;
 
-macro_rules! texts {
-    ($($name:ty => |$value:ident| $text:expr),+ $(,)?) => {$(
-        impl sealed::Sealed for $name {}
-        impl Loggable for $name {
-            fn write(&self, out: &mut String) {
+            fn write(&self, $out: &mut Vec<u8>) {
                 let $value = self;
-                write_text($text, out);
+                $write
             }
         }
     )+};
 }
-texts! {
-    Name => |v| v.as_str(),
-    ModelVersion => |v| &v.0,
-    &'static str => |v| v,
+
+loggable! {
+    u8: Shape::Integer, |v, out| json::integer(*v, out);
+    u16: Shape::Integer, |v, out| json::integer(*v, out);
+    u32: Shape::Integer, |v, out| json::integer(*v, out);
+    u64: Shape::Integer, |v, out| json::integer(*v, out);
+    i64: Shape::Integer, |v, out| json::integer(*v, out);
+    bool: Shape::Boolean, |v, out| out.extend_from_slice(if *v { b"true" } else { b"false" });
+    Level: Shape::Integer, |v, out| json::integer(v.code(), out);
+    // Milliseconds, to the microsecond.
+    Duration: Shape::Number, |v, out| json::thousandths(u64::try_from(v.as_micros()).unwrap_or(u64::MAX), out);
+    Name: Shape::Text("^[A-Za-z0-9._:/-]{1,64}$"), |v, out| json::text(v.as_str(), out);
+    ModelVersion: Shape::Text("^[A-Za-z0-9._:/-]{1,64}$"), |v, out| json::text(&v.0, out);
 }
 
-impl sealed::Sealed for f64 {}
-impl Loggable for f64 {
-    /// JSON has no NaN and no infinity.
-    fn write(&self, out: &mut String) {
-        if self.is_finite() {
-            let _ = write!(out, "{self}");
-        } else {
-            out.push_str("null");
+/// Closed lists, by their words.
+macro_rules! lists {
+    ($($name:ty),+ $(,)?) => {$(
+        loggable! {
+            $name: Shape::Words(|| <$name as Label>::all().iter().map(|one| one.text()).collect()),
+                |v, out| json::text(v.text(), out);
         }
-    }
+    )+};
 }
-impl Number for f64 {}
-
-impl sealed::Sealed for f32 {}
-impl Loggable for f32 {
-    fn write(&self, out: &mut String) {
-        if self.is_finite() {
-            let _ = write!(out, "{self}");
-        } else {
-            out.push_str("null");
-        }
-    }
-}
-impl Number for f32 {}
-
-impl sealed::Sealed for Level {}
-impl Loggable for Level {
-    fn write(&self, out: &mut String) {
-        self.code().write(out);
-    }
-}
-impl Number for Level {}
-
-impl sealed::Sealed for Duration {}
-impl Loggable for Duration {
-    /// Milliseconds, to the microsecond.
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "{}", self.as_micros() as f64 / 1e3);
-    }
-}
-impl Number for Duration {}
-
-impl sealed::Sealed for RequestId {}
-impl Loggable for RequestId {
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "\"{self}\"");
-    }
-}
-
-/// Any closed list, wrapped: `One(page_type)`.
-impl<L: Label> sealed::Sealed for One<L> {}
-impl<L: Label> Loggable for One<L> {
-    fn write(&self, out: &mut String) {
-        write_text(self.0.text(), out);
-    }
-}
-
-/// A value of a closed list, as log lines take it.
-pub(crate) struct One<L>(pub(crate) L);
-
-impl<T: Loggable> sealed::Sealed for Option<T> {}
-impl<T: Loggable> Loggable for Option<T> {
-    fn write(&self, out: &mut String) {
-        match self {
-            Some(value) => value.write(out),
-            None => out.push_str("null"),
-        }
-    }
-}
-impl<T: Number> Number for Option<T> {}
-
-/// A JSON string with everything escaped that must be.
-pub(crate) fn write_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+lists! {
+    CacheStatus, Device, EventKind, Geo, LevelReason, PageType, Segment, Tier,
+    super::Failure, super::ItemChange, super::Route,
 }

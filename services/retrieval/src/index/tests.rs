@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_macros, reason = "a test that skips says so")]
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,0 +1,6 @@
+//! What must not compile: nothing that names a visitor or an item, and nothing from outside, fits into a log line.
+
+#[test]
+fn nothing_from_outside_can_be_logged() {
+    trybuild::TestCases::new().compile_fail("tests/not_loggable/*.rs");
+}

@@ -1,0 +1,92 @@
+//! Processes that end with the check, and speaking to them.
+
+use anyhow::{Context as _, bail};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs to its end; what it says is in the error when it fails.
+pub(super) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {:?}", command.get_program()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() {
+        let all = text(&output.stdout) + &text(&output.stderr);
+        let lines: Vec<_> = all.lines().filter(|line| !line.trim_start().starts_with("at ")).collect();
+        bail!("{what}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+    }
+    Ok(text(&output.stdout))
+}
+
+/// A server that is told to end with the value, and killed when it does not.
+pub(super) struct Server {
+    child: Child,
+    name: &'static str,
+}
+
+impl Server {
+    pub(super) fn start(name: &'static str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let output = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
+        let child = command.stdin(Stdio::null()).stderr(output).spawn().with_context(|| format!("start {name}"))?;
+        Ok(Self { child, name })
+    }
+
+    pub(super) fn stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits until somebody listens there.
+    pub(super) fn wait_for(&mut self, address: &str, limit: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + limit;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = self.child.try_wait().context("look after a server")? {
+                bail!("{} ended before it was ready: {status}", self.name);
+            }
+            if Instant::now() > until {
+                bail!("{} did not listen on {address} within {limit:?}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status().is_ok_and(|status| status.success());
+        let until = Instant::now() + Duration::from_secs(20);
+        while asked && Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ended = self.child.kill().and_then(|()| self.child.wait().map(drop));
+    }
+}
+
+/// Addresses that are free now, no two the same.
+pub(super) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
+    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
+    let mut addresses = [const { String::new() }; N];
+    for (address, listener) in addresses.iter_mut().zip(&listeners) {
+        *address = listener.local_addr().context("find a free port")?.to_string();
+    }
+    Ok(addresses)
+}
+
+/// One request over a connection of its own: status and body.
+pub(super) fn ask(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).context("set a timeout")?;
+    let length = body.len();
+    // HTTP/1.0, so that the end of the body is the end of the connection.
+    write!(stream, "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .context("send a request")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("read the answer to {method} {path}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{address} did not answer in HTTP"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("read a status line")?;
+    Ok((status, body.to_owned()))
+}
