@@ -30,7 +30,8 @@ pub(crate) struct Standing {
     known: SharedVerdict,
     /// What the other processes know without being told.
     told: SharedVerdict,
-    /// Classes for which this local trace has asked the governor, which it does once for each.
+    /// Classes for which the governor was asked on behalf of the trace, which is done once for each: a trace of many
+    /// calls takes its part of the budget once. That it was asked does not depend on whether the trace is kept.
     asked: AtomicU8,
     watched: AtomicBool,
     bytes: AtomicUsize,
@@ -72,6 +73,10 @@ impl Recording for Arc<Standing> {
     fn learn(&self, verdict: Verdict) {
         self.known.merge(verdict);
         self.told.merge(verdict);
+    }
+
+    fn note_asked(&self, classes: u8) {
+        self.asked.fetch_or(classes, Relaxed);
     }
 
     fn bytes(&self) -> usize {
@@ -164,7 +169,7 @@ impl<P: Part> Sampler<P> {
         let bit = class.bit();
         if standing.asked.fetch_or(bit, Relaxed) & bit == 0 {
             let threshold = self.governor.promote(class, now).max(standing.floor);
-            self.apply(standing, Verdict { threshold, reasons: bit }, now, out);
+            self.apply(standing, Verdict { threshold, reasons: bit }, bit, now, out);
         }
     }
 
@@ -180,22 +185,22 @@ impl<P: Part> Sampler<P> {
     ) {
         if self.fallbacks.admit(service, reason, now) {
             let verdict = Verdict { threshold: standing.floor, reasons: Class::Degraded.bit() };
-            self.apply(standing, verdict, now, out);
+            self.apply(standing, verdict, 0, now, out);
         }
     }
 
     /// A callee's answer says what it knows. It has told the others itself.
     pub(crate) fn learn(&self, standing: &Arc<Standing>, verdict: Verdict, now: Duration, out: &mut Out<P>) {
         standing.learn(verdict);
-        self.spread(standing, verdict, now, out);
+        self.spread(standing, verdict, 0, now, out);
     }
 
-    fn apply(&self, standing: &Standing, verdict: Verdict, now: Duration, out: &mut Out<P>) {
+    fn apply(&self, standing: &Standing, verdict: Verdict, asked: u8, now: Duration, out: &mut Out<P>) {
         standing.known.merge(verdict);
         // Before it spreads: from the store it comes back to this standing as something that all know.
         let others = standing.asked_by_caller || standing.watched.load(Relaxed);
         let assumed = standing.told.get().threshold.min(self.store.policy().normal);
-        self.spread(standing, verdict, now, out);
+        self.spread(standing, verdict, asked, now, out);
         if others && verdict.threshold < assumed && verdict.threshold.keeps(standing.randomness) {
             standing.told.merge(verdict);
             self.outbox.push(Decision { trace_id: standing.id, verdict, origin: self.origin, unix_ms: 0 });
@@ -203,9 +208,9 @@ impl<P: Part> Sampler<P> {
     }
 
     /// To the other parts of the trace in this process.
-    fn spread(&self, standing: &Standing, verdict: Verdict, now: Duration, out: &mut Out<P>) {
+    fn spread(&self, standing: &Standing, verdict: Verdict, asked: u8, now: Duration, out: &mut Out<P>) {
         if standing.watched.load(Relaxed) {
-            self.store.hear(standing.id, verdict, now, out);
+            self.store.hear(standing.id, verdict, asked, now, out);
         }
     }
 
@@ -231,7 +236,7 @@ impl<P: Part> Sampler<P> {
     pub(crate) fn hear(&self, decisions: &[Decision], now: Duration, wall: UnixMillis, out: &mut Out<P>) {
         let mut lag = 0;
         for decision in decisions.iter().filter(|decision| decision.origin != self.origin) {
-            match self.store.hear(decision.trace_id, decision.verdict, now, out) {
+            match self.store.hear(decision.trace_id, decision.verdict, 0, now, out) {
                 Heard::Applied => &self.counts.applied,
                 Heard::Late => &self.counts.unmatched,
                 Heard::Unknown => continue,

@@ -216,6 +216,11 @@ impl Span {
         self.0.as_ref().map_or(RequestId::default(), |handle| handle.trace.id)
     }
 
+    /// Whether somebody else began the trace.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|handle| handle.trace.is_asked_for())
+    }
+
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }

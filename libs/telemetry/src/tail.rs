@@ -30,6 +30,8 @@ const RESERVED: usize = 2 << 10;
 pub(crate) trait Recording: Clone {
     /// Merges what others say of the trace. Called under a lock: it must do no more.
     fn learn(&self, verdict: Verdict);
+    /// For these classes the governor has been asked on behalf of the trace. No more than that either.
+    fn note_asked(&self, classes: u8);
     /// What it holds now, roughly.
     fn bytes(&self) -> usize;
     fn is(&self, other: &Self) -> bool;
@@ -152,8 +154,9 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let shard = &mut *guard;
         let entry = shard.entries.entry(key).or_insert_with(|| {
             self.load.trace(1);
-            Entry::new(randomness, shard.memories.get(key, now))
+            Entry::new(randomness, shard.memories.get(key, now).unwrap_or(Memory::NONE))
         });
+        recording.note_asked(entry.asked);
         if entry.verdict != Verdict::NONE {
             recording.learn(entry.verdict);
         }
@@ -182,9 +185,11 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let shard = &mut *guard;
         let Some(entry) = shard.entries.get_mut(&key) else {
             // It was watched for too long; the memory may still know.
-            let known = shard.memories.get(key, now).map_or(Verdict::NONE, Memory::verdict);
-            let settled = self.settle(part, known.merge(verdict), Duration::ZERO);
-            shard.memories.settled(key, settled.outcome.threshold, verdict.reasons, now);
+            let known = shard.memories.get(key, now).unwrap_or(Memory::NONE);
+            let verdict = known.verdict.merge(verdict);
+            let settled = self.settle(part, verdict, Duration::ZERO);
+            let verdict = Verdict { threshold: settled.outcome.threshold, ..verdict };
+            shard.memories.put(key, Memory { verdict, settled: true, ..known }, now);
             out.push(settled);
             return;
         };
@@ -207,11 +212,12 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         self.relieve(id, now, out);
     }
 
-    /// A verdict from elsewhere: the bus, a callee's answer, or a promotion of a local trace.
+    /// A verdict from elsewhere: the bus, a callee's answer, or a promotion of a local trace, for which it `asked`.
     pub(crate) fn hear(
         &self,
         id: RequestId,
         verdict: Verdict,
+        asked: u8,
         now: Duration,
         out: &mut Vec<Settled<P>>,
     ) -> Heard {
@@ -220,29 +226,26 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let shard = &mut *guard;
         if let Some(entry) = shard.entries.get_mut(&key) {
             let changed = entry.merge(verdict);
+            if asked != 0 {
+                entry.asked |= asked;
+                entry.live.iter().for_each(|live| live.note_asked(asked));
+            }
             self.release(entry, changed, now, out);
             if entry.is_over() {
                 self.remove(shard, key, now);
             }
             return Heard::Applied;
         }
-        match shard.memories.get(key, now) {
-            Some(Memory::Settled(known)) => {
-                let merged = known.merge(verdict);
-                shard.memories.put(key, Memory::Settled(merged), now);
-                if merged.threshold < known.threshold { Heard::Late } else { Heard::Unknown }
-            }
-            known => {
-                let known = known.map_or(Verdict::NONE, Memory::verdict);
-                shard.memories.put(key, Memory::Heard(known.merge(verdict)), now);
-                Heard::Unknown
-            }
-        }
+        let known = shard.memories.get(key, now).unwrap_or(Memory::NONE);
+        let merged = Memory { verdict: known.verdict.merge(verdict), asked: known.asked | asked, ..known };
+        shard.memories.put(key, merged, now);
+        if known.settled && merged.verdict.threshold < known.verdict.threshold { Heard::Late } else { Heard::Unknown }
     }
 
     /// Remembers a trace that was settled without having been watched.
     pub(crate) fn remember(&self, id: RequestId, outcome: Outcome, reasons: u8, now: Duration) {
-        self.shard(id).memories.settled(key_of(id), outcome.threshold, reasons, now);
+        let verdict = Verdict { threshold: outcome.threshold, reasons };
+        self.shard(id).memories.put(key_of(id), Memory { verdict, settled: true, ..Memory::NONE }, now);
     }
 
     /// Spans that ended after their local root.
@@ -261,11 +264,12 @@ impl<R: Recording, P: Part> TailStore<R, P> {
             return Late::Held;
         }
         match shard.memories.get(key, now) {
-            Some(Memory::Settled(known)) if known.threshold.max(part.floor()).keeps(part.randomness()) => {
-                out.push(self.settle(part, known, Duration::ZERO));
-                Late::Keep
+            Some(Memory { verdict, settled: true, .. }) => {
+                let settled = self.settle(part, verdict, Duration::ZERO);
+                let late = if settled.outcome.keep { Late::Keep } else { Late::Drop };
+                out.push(settled);
+                late
             }
-            Some(Memory::Settled(_)) => Late::Drop,
             _ => Late::Unknown,
         }
     }
@@ -403,8 +407,8 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let Some(entry) = shard.entries.remove(&key) else { return };
         self.load.trace(-1);
         self.load.bytes(-(entry.reserved as isize));
-        let threshold = self.policy.normal.min(entry.verdict.threshold);
-        shard.memories.settled(key, threshold, entry.verdict.reasons, now);
+        let verdict = Verdict { threshold: self.policy.normal.min(entry.verdict.threshold), ..entry.verdict };
+        shard.memories.put(key, Memory { verdict, asked: entry.asked, settled: true }, now);
     }
 
     /// Back below the bounds, or into stress mode. In stress mode the sweep looks through the other shards.

@@ -166,6 +166,10 @@ impl Trace {
         Subtrace { verdict, recorded: self.standing.is_some(), missing: self.missing.load(Relaxed) }
     }
 
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.context.parent.is_some()
+    }
+
     pub(crate) fn tracestate(&self) -> Option<&str> {
         self.context.others.as_deref()
     }

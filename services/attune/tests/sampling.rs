@@ -202,7 +202,19 @@ async fn all_that_matters_is_kept_whole_and_the_rest_by_its_id() {
     for round in 0..SLOW / TOGETHER {
         slow.extend(while_frozen(&platform, round, Duration::from_millis(320)).await);
     }
-    let llm = ask_all(edge, "/v1/personalize", (0..LLM).map(|n| page(known(n), true)), 4).await;
+    // Who has waited for the origin in vain asks it again only after a while.
+    let mut calm = 0;
+    while calm < 20 {
+        let asked = ask(edge, "/v1/personalize", page(known(calm), true)).await;
+        calm = if asked.level == 0 { calm + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut llm = Vec::new();
+    for n in 0..LLM {
+        llm.push(ask(edge, "/v1/personalize", page(known(n), true)).await);
+        // Some eighty a second at most: faster than that they would come near the budget.
+        tokio::time::sleep(Duration::from_millis(12)).await;
+    }
     let newcomers = (0..NEWCOMERS).map(|n| page(format!("newcomer {n}"), false));
     let newcomers = ask_all(edge, "/v1/personalize", newcomers, 8).await;
     let hits = ask_all(edge, "/v1/personalize", (0..HITS).map(|n| page(known(n), false)), 8).await;
@@ -234,7 +246,9 @@ async fn all_that_matters_is_kept_whole_and_the_rest_by_its_id() {
     let mut full = 0;
     for asked in llm.iter().filter(|asked| asked.tier == "llm") {
         let root = root_of(asked).unwrap_or_else(|| panic!("one with the llm is lost: {asked:?}"));
-        assert!(["llm", "slow"].contains(&reason(&root).as_str()), "{root:#?}");
+        // A callee that was late failed, whatever the page made of it.
+        let other = asked.level > 0 && reason(&root) == "error";
+        assert!(other || ["llm", "slow"].contains(&reason(&root).as_str()), "{root:#?}");
         assert_eq!(root.state, "ot=th:0");
         let names: HashSet<_> = traces[&asked.trace].iter().map(|span| span.name.as_str()).collect();
         // A stage that was late has no part in the answer.

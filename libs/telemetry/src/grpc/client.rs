@@ -2,7 +2,7 @@
 
 use super::methods::Method;
 use super::{GRPC_TIMEOUT, Subtrace, code_name, is_failure, read_status, write_timeout};
-use crate::{Deadline, Scope, Span};
+use crate::{Class, Deadline, Scope, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -102,6 +102,10 @@ impl Call {
     fn begin(scope: &Scope, method: Option<&'static Method>) -> Self {
         let span = match method {
             Some(method) => {
+                // From here on the trace is one that used the llm, for the calls beside this one as well.
+                if method.llm {
+                    scope.span.mark(Class::Llm);
+                }
                 let span = scope.span.client(method.full_name());
                 span.with(|span| {
                     span.set("rpc.system.name", "grpc").set("rpc.method", method.full_name());

@@ -138,7 +138,11 @@ impl Call {
             return;
         }
         self.span.set("rpc.response.status_code", code_name(code));
-        if is_failure(code) {
+        if code == Code::DeadlineExceeded && self.span.is_asked_for() {
+            // The caller has gone on without an answer and will not read this one. What became of the trace is for it to
+            // say: were it kept from here, there would be nothing above.
+            self.span.fail_softly(code_name(code));
+        } else if is_failure(code) {
             self.span.fail(code_name(code));
         }
         self.subtrace = self.span.subtrace();

@@ -447,3 +447,32 @@ fn a_dead_dependency_promotes_one_trace_a_second() {
     assert!(promoted as u64 <= seconds && promoted as u64 > seconds * 8 / 10, "{promoted} in {seconds} s");
     assert_eq!(off("dead", &totals(&requests, Request::weight)), [""; 0]);
 }
+
+/// A page asks the llm for each of its items: that is one trace of the budget, not ten.
+#[test]
+fn a_trace_of_many_calls_asks_the_governor_once() {
+    let policy = Policy { normal: Threshold::of_share(0.01), edge_only: Threshold::of_share(0.001) };
+    let limits = TailLimits {
+        bytes: 64 << 20,
+        traces: 65_536,
+        wait: Duration::from_secs(5),
+        short_wait: Duration::from_secs(1),
+        slow_after: Duration::from_micros(SLOW_US),
+        age: Duration::from_secs(30),
+    };
+    let sampler = Sampler::<Piece>::new(policy, limits, 200, 1);
+    let mut out = Vec::new();
+    for trace in 0..1_000u64 {
+        let now = Duration::from_millis(trace * 10);
+        let id = RequestId(u128::from(trace * 0x0101).to_be_bytes());
+        for _ in 0..10 {
+            let randomness = id.randomness();
+            let standing = sampler.begin(id, randomness, Some(Threshold::NEVER), now, &mut out).unwrap();
+            sampler.promote(&standing, Class::Llm, now, &mut out);
+            let piece = Piece { request: 0, process: LLM, floor: standing.floor(), randomness };
+            sampler.end(&standing, piece, Base::Normal, now, &mut out);
+        }
+    }
+    assert_eq!(out.len(), 10_000);
+    assert!(out.iter().all(|settled| settled.outcome.keep && settled.outcome.class == Class::Llm));
+}

@@ -3,7 +3,7 @@
 //! 4,096 places a shard, in sets of eight chosen by the trace id; a verdict lives for 30 s, and in a full set the oldest
 //! gives way. The memory is taken when the first verdict is stored.
 
-use crate::sampling::{Threshold, Verdict};
+use crate::sampling::Verdict;
 use std::time::Duration;
 
 const SETS: usize = 512;
@@ -11,19 +11,16 @@ const WAYS: usize = 8;
 const LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// From others; the trace was not here.
-    Heard(Verdict),
-    /// Local traces were settled under this threshold, with these reasons.
-    Settled(Verdict),
+pub(crate) struct Memory {
+    pub(crate) verdict: Verdict,
+    /// Classes for which this process has asked its governor on behalf of the trace.
+    pub(crate) asked: u8,
+    /// Local traces were settled by the verdict; otherwise it was only heard.
+    pub(crate) settled: bool,
 }
 
 impl Memory {
-    pub(crate) fn verdict(self) -> Verdict {
-        match self {
-            Self::Heard(verdict) | Self::Settled(verdict) => verdict,
-        }
-    }
+    pub(crate) const NONE: Self = Self { verdict: Verdict::NONE, asked: 0, settled: false };
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +46,7 @@ impl Memories {
     /// Replaces what was known of the trace.
     pub(crate) fn put(&mut self, id: u128, memory: Memory, now: Duration) {
         if self.places.is_empty() {
-            let empty = Place { id: 0, until: 0, memory: Memory::Heard(Verdict::NONE) };
+            let empty = Place { id: 0, until: 0, memory: Memory::NONE };
             self.places = vec![empty; SETS * WAYS];
         }
         let until = millis(now + LIFE);
@@ -59,10 +56,6 @@ impl Memories {
         if let Some(place) = at.and_then(|at| set.get_mut(at)) {
             *place = Place { id, until, memory };
         }
-    }
-
-    pub(crate) fn settled(&mut self, id: u128, threshold: Threshold, reasons: u8, now: Duration) {
-        self.put(id, Memory::Settled(Verdict { threshold, reasons }), now);
     }
 }
 
@@ -79,12 +72,13 @@ fn millis(at: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampling::Threshold;
 
     #[test]
     fn the_oldest_of_a_full_set_gives_way_and_all_end() {
         let mut memories = Memories::default();
         let at = |ms| Duration::from_millis(1_000 + ms);
-        let heard = Memory::Heard(Verdict { threshold: Threshold::ALWAYS, reasons: 8 });
+        let heard = Memory { verdict: Verdict { threshold: Threshold::ALWAYS, reasons: 8 }, ..Memory::NONE };
         assert_eq!(memories.get(7, at(0)), None);
         // All in one set.
         let id = |n: u128| n << 64;
@@ -93,9 +87,10 @@ mod tests {
         }
         assert_eq!(memories.get(id(0), at(10)), None);
         assert!((1..9).all(|n| memories.get(id(n), at(10)) == Some(heard)));
-        memories.settled(id(1), Threshold::NEVER, 0, at(11));
+        let settled = Memory { settled: true, ..Memory::NONE };
+        memories.put(id(1), settled, at(11));
         memories.put(id(10), heard, at(12));
-        assert_eq!(memories.get(id(1), at(12)).map(Memory::verdict), Some(Verdict::NONE));
+        assert_eq!(memories.get(id(1), at(12)), Some(settled));
         assert_eq!(memories.get(id(2), at(12)), None, "it was the oldest then");
         assert_eq!(memories.get(id(3), at(30_002)), Some(heard));
         assert_eq!(memories.get(id(3), at(30_003)), None);

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(crate) struct Entry<R, P> {
     pub(super) randomness: u64,
     pub(super) verdict: Verdict,
+    /// Classes for which this process has asked its governor on behalf of the trace.
+    pub(super) asked: u8,
     /// Nothing more will be learned: what ends from now on leaves at once.
     pub(super) settled: bool,
     pub(super) live: Vec<R>,
@@ -22,11 +24,12 @@ pub(crate) struct Entry<R, P> {
 }
 
 impl<R, P> Entry<R, P> {
-    pub(super) fn new(randomness: u64, known: Option<Memory>) -> Self {
+    pub(super) fn new(randomness: u64, known: Memory) -> Self {
         Self {
             randomness,
-            verdict: known.map_or(Verdict::NONE, Memory::verdict),
-            settled: matches!(known, Some(Memory::Settled(_))),
+            verdict: known.verdict,
+            asked: known.asked,
+            settled: known.settled,
             live: Vec::with_capacity(1),
             parts: Vec::new(),
             ended: Duration::ZERO,

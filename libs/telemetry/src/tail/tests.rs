@@ -13,6 +13,8 @@ impl Recording for Live {
         self.0.merge(verdict);
     }
 
+    fn note_asked(&self, _: u8) {}
+
     fn bytes(&self) -> usize {
         10_000
     }
@@ -90,7 +92,7 @@ impl Bench {
     }
 
     fn hear(&mut self, id: RequestId, verdict: Verdict) -> Heard {
-        self.store.hear(id, verdict, self.now, &mut self.out)
+        self.store.hear(id, verdict, 0, self.now, &mut self.out)
     }
 
     /// Name, threshold and fate of what came out since the last call.
@@ -215,7 +217,7 @@ fn late_spans_inherit_and_never_leak() {
     settled.sort();
     assert_eq!(settled.iter().map(|s| (s.0, s.2)).collect::<Vec<_>>(), [("late", false), ("part", false), ("part", true)]);
     assert_eq!(late(&mut bench, kept), (Late::Keep, vec![("late", "fd70a4".into(), true)]));
-    assert_eq!(late(&mut bench, dropped), (Late::Drop, vec![]));
+    assert_eq!(late(&mut bench, dropped), (Late::Drop, vec![("late", "fd70a4".into(), false)]));
     assert_eq!(late(&mut bench, unknown), (Late::Unknown, vec![]));
     bench.pass(30_000);
     assert_eq!(late(&mut bench, kept), (Late::Unknown, vec![]), "verdicts are remembered for 30 s");
