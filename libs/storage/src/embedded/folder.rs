@@ -7,9 +7,14 @@ use crate::StorageError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 /// Format of the folders this build writes, all stores together.
 pub(super) const FORMAT: u32 = 2;
+
+/// How long a folder of this same process is waited for.
+const OWN_ATTEMPTS: u32 = 100;
+const OWN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds the lock until dropped.
 pub(super) struct Folder {
@@ -28,12 +33,22 @@ impl Folder {
             .truncate(false)
             .open(&path)
             .map_err(|e| io("open", &path, &e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StorageError::InUse { pid: owner(&mut lock) });
+        let mut attempts = 0;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = owner(&mut lock);
+                    attempts += 1;
+                    // This process itself is just letting go of it: a read that nobody waits for any more may outlast its
+                    // store by a moment.
+                    if pid != std::process::id() || attempts > OWN_ATTEMPTS {
+                        return Err(StorageError::InUse { pid });
+                    }
+                    std::thread::sleep(OWN_PAUSE);
+                }
+                Err(TryLockError::Error(e)) => return Err(io("lock", &path, &e)),
             }
-            Err(TryLockError::Error(e)) => return Err(io("lock", &path, &e)),
         }
         let write = |lock: &mut File| {
             lock.set_len(0)?;
@@ -49,7 +64,7 @@ impl Folder {
 /// Process that holds the lock; 0 while it has not written its number yet.
 fn owner(lock: &mut File) -> u32 {
     let mut text = String::new();
-    let _ = lock.read_to_string(&mut text);
+    let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut text));
     text.trim().parse().unwrap_or(0)
 }
 
