@@ -5,6 +5,7 @@
 
 #![warn(clippy::disallowed_macros)]
 
+mod about;
 pub mod cli;
 pub mod eval;
 mod fill;
@@ -18,5 +19,6 @@ mod service;
 mod settings;
 pub mod simulate;
 mod state;
+mod trace;
 pub mod train;
 mod up;
