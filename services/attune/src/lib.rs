@@ -11,6 +11,7 @@ pub mod eval;
 mod fill;
 pub mod import;
 pub mod model;
+mod observe;
 pub mod output;
 mod platform;
 pub mod replay;
