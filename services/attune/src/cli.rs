@@ -7,6 +7,7 @@ use crate::output;
 use crate::replay::ReplayArgs;
 use crate::simulate::SimulateArgs;
 use crate::service::ServiceArgs;
+use crate::trace::TraceArgs;
 use crate::train::TrainArgs;
 use crate::up::UpArgs;
 use attune_runtime::{Exit, Fatal};
@@ -34,6 +35,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Run logged decisions again, and name the first stage that differs
     Replay(ReplayArgs),
+    /// Show the trace that was kept of a request, and its decision
+    Trace(TraceArgs),
     /// Look at model bundles
     #[command(arg_required_else_help = false)]
     Model(ModelArgs),
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => crate::train::run(&args),
         Command::Eval(args) => crate::eval::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
+        Command::Trace(args) => crate::trace::run(&args),
         Command::Model(args) => crate::model::run(&args),
         Command::Simulate(args) => crate::simulate::run(args),
     };
@@ -113,6 +117,9 @@ mod tests {
             (vec!["attune", "simulate", "--seed", "-1"], "-1"),
             (vec!["attune", "simulate", "--rate", "0"], "--rate"),
             (vec!["attune", "simulate", "--duration", "soon"], "--duration"),
+            (vec!["attune", "trace"], "<REQUEST_OR_TRACE_ID>"),
+            (vec!["attune", "trace", "--last", "0"], "--last"),
+            (vec!["attune", "trace", "x", "--last", "1"], "--last"),
             (vec!["attune", "frobnicate"], "'frobnicate'"),
         ] {
             let error = Cli::try_parse_from(&arguments).unwrap_err();

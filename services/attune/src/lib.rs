@@ -5,11 +5,13 @@
 
 #![warn(clippy::disallowed_macros)]
 
+mod about;
 pub mod cli;
 pub mod eval;
 mod fill;
 pub mod import;
 pub mod model;
+mod observe;
 pub mod output;
 mod platform;
 pub mod replay;
@@ -18,5 +20,6 @@ mod service;
 mod settings;
 pub mod simulate;
 mod state;
+mod trace;
 pub mod train;
 mod up;

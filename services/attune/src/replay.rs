@@ -6,7 +6,7 @@
 mod check;
 mod source;
 
-pub use check::{Difference, Materials, check};
+pub use check::{Difference, Materials, check, redraw};
 pub use source::{Found, MaterialsCache, Source};
 
 use crate::output;
@@ -129,7 +129,7 @@ async fn replay_one(
     })
 }
 
-fn path_name(record: &DecisionRecord) -> Option<&'static str> {
+pub(crate) fn path_name(record: &DecisionRecord) -> Option<&'static str> {
     attune_decision::Path::from_code(record.path).map(|path| match path {
         attune_decision::Path::Hit => "hit",
         attune_decision::Path::Miss => "miss",

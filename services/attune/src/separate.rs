@@ -139,20 +139,24 @@ fn spawn(process: &Process) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(program);
     command.args(&process.arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    // A launcher that is killed must not leave its services behind.
+    leash(&mut command);
+    let child = command.spawn().with_context(|| format!("start {}", process.name))?;
+    process.pid.store(child.id().unwrap_or(0), Ordering::Relaxed);
+    Ok(child)
+}
+
+/// A launcher that is killed must not leave its processes behind.
+pub(crate) fn leash(command: &mut Command) {
     #[expect(unsafe_code, reason = "there is no safe way to ask for a signal at the parent's death")]
     // SAFETY: prctl is async-signal-safe and touches nothing but the calling process.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            // Ctrl-C reaches the whole group; the services must outlive the launcher's own draining.
+            // Ctrl-C reaches the whole group; they must outlive the launcher's own draining.
             libc::setpgid(0, 0);
             Ok(())
         });
     }
-    let child = command.spawn().with_context(|| format!("start {}", process.name))?;
-    process.pid.store(child.id().unwrap_or(0), Ordering::Relaxed);
-    Ok(child)
 }
 
 /// Waits for the process; starts it again when it ends before its time.
@@ -249,7 +253,7 @@ impl Separate {
     }
 }
 
-fn signal(pid: u32, signal: i32) {
+pub(crate) fn signal(pid: u32, signal: i32) {
     #[expect(unsafe_code, reason = "std has no way to send a signal")]
     // SAFETY: kill has no memory effects; the pid is that of a child that its supervisor has not yet reaped.
     unsafe {

@@ -119,6 +119,11 @@ impl StateFolder {
         self.root.join("traces").join(format!("{service}.otlp.jsonl"))
     }
 
+    /// Configuration and data of the tools of `up --observe`.
+    pub(crate) fn observe(&self) -> PathBuf {
+        self.root.join("observe")
+    }
+
     /// Present once the folder was filled to the end.
     pub(crate) fn filled_marker(&self) -> PathBuf {
         self.root.join("FILLED")

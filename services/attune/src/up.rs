@@ -1,10 +1,11 @@
 //! `attune up`: from an empty folder, or one that is there, to a platform that serves.
 
 use crate::fill::{self, Filling};
+use crate::observe::Observe;
 use crate::output;
 use crate::platform::{self, Stores};
 use crate::separate;
-use crate::settings::Tables;
+use crate::settings::{Settings, Tables};
 use crate::simulate::{self, WalkOptions};
 use crate::state::StateFolder;
 use anyhow::Context as _;
@@ -33,6 +34,9 @@ pub struct UpArgs {
     /// Run each service as a process of its own, and restart one that dies
     #[arg(long)]
     pub separate: bool,
+    /// Also start Prometheus, Alertmanager and Jaeger, those that are installed
+    #[arg(long)]
+    pub observe: bool,
     /// Walk this many simulated visitors through the platform (only in a simulated world)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub visitors: usize,
@@ -60,6 +64,9 @@ pub(crate) struct ReadyLine {
     pub(crate) pids: BTreeMap<&'static str, u32>,
     /// Where the origin speaks gRPC: its API, its reflection, its logs.
     pub(crate) origin_grpc: String,
+    /// Addresses of the tools of `--observe` that are installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observe: Option<BTreeMap<&'static str, String>>,
 }
 
 impl ReadyLine {
@@ -73,6 +80,7 @@ impl ReadyLine {
             users: 0,
             pids: BTreeMap::new(),
             origin_grpc,
+            observe: None,
         }
     }
 
@@ -94,6 +102,9 @@ impl ReadyLine {
             }
             text.push('\n');
         }
+        for (tool, address) in self.observe.iter().flatten() {
+            text.push_str(&format!("  {tool:<12} {address}\n"));
+        }
         text.push_str(&format!(
             "try: curl -s {}/v1/personalize -H 'content-type: application/json' -d '{{\"user_id\":\"1\",\"limit\":5}}'",
             self.edge
@@ -105,34 +116,68 @@ impl ReadyLine {
 pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     let tables = Tables::read(args.config.as_deref())?;
     let state = StateFolder::open(&args.state)?;
-    let tables = with_places(tables, &state, &args)?;
-    let settings = tables.settings()?;
+    let mut tables = with_places(tables, &state, &args)?;
+    let mut settings = tables.settings()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let world = prepare(&runtime, &state, &args)?;
     runtime.block_on(async {
         let stop = Shutdown::new();
         stop.on_signals().context("listen for signals")?;
-        if args.separate {
-            let running = separate::start(&state, &tables, &args).await?;
-            serve(&args, &state, world, running.ready(), stop, |stop| running.ended(stop)).await
-        } else {
-            let stores = Stores::open(&state, &settings, system_clock())?;
-            let starting = platform::start(&state, settings, stores, system_clock());
-            let running = tokio::select! {
-                running = starting => running?,
+        let observe = if args.observe {
+            let starting = Observe::start(&state);
+            let observe = tokio::select! {
+                observe = starting => observe?,
                 () = stop.wait() => return Ok(()),
             };
-            serve(&args, &state, world, running.ready(), stop, |stop| async move {
-                tokio::select! {
-                    () = stop.wait() => {}
-                    () = running.shutdown.wait() => {}
-                }
-                running.shutdown.trigger();
-                running.ended().await
-            })
-            .await
+            observe.point(&mut tables);
+            settings = tables.settings()?;
+            Some(observe)
+        } else {
+            None
+        };
+        let result = live(&args, &state, world, (&tables, settings), observe.as_ref(), stop).await;
+        // The last traces are out by now.
+        if let Some(observe) = observe {
+            observe.ended().await;
         }
+        result
     })
+}
+
+/// From the start of the services to their end.
+async fn live(
+    args: &UpArgs,
+    state: &StateFolder,
+    world: Option<u64>,
+    (tables, settings): (&Tables, Settings),
+    observe: Option<&Observe>,
+    stop: Shutdown,
+) -> anyhow::Result<()> {
+    let observed = |mut ready: ReadyLine| {
+        ready.observe = observe.map(|observe| observe.watch(&ready)).transpose()?;
+        anyhow::Ok(ready)
+    };
+    if args.separate {
+        let running = separate::start(state, tables, args).await?;
+        let ready = observed(running.ready())?;
+        return serve(args, state, world, ready, stop, |stop| running.ended(stop)).await;
+    }
+    let stores = Stores::open(state, &settings, system_clock())?;
+    let starting = platform::start(state, settings, stores, system_clock());
+    let running = tokio::select! {
+        running = starting => running?,
+        () = stop.wait() => return Ok(()),
+    };
+    let ready = observed(running.ready())?;
+    serve(args, state, world, ready, stop, |stop| async move {
+        tokio::select! {
+            () = stop.wait() => {}
+            () = running.shutdown.wait() => {}
+        }
+        running.shutdown.trigger();
+        running.ended().await
+    })
+    .await
 }
 
 /// Says that the platform is ready, sends visitors where some are wanted, and waits for the end.

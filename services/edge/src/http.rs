@@ -91,12 +91,16 @@ async fn route(
     }
 }
 
-/// For tools on the same machine: where the origin and the bundle are.
+/// For tools on the same machine: where the origin, the bundle and the traces are.
 fn about(parts: &Parts, id: RequestId) -> Answer {
+    let telemetry = &parts.config.process.telemetry;
     let document = serde_json::json!({
         "origin": parts.config.own.origin,
         "bundle": parts.config.own.bundle,
         "model_version": parts.serving.load().bundle.version(),
+        "traces": telemetry.traces,
+        "sample_normal": telemetry.sample_normal,
+        "sample_edge_only": telemetry.sample_edge_only,
     });
     Answer { response: respond::json(StatusCode::OK, document.to_string().into_bytes(), id), cache: None }
 }

@@ -78,6 +78,7 @@ pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Expl
         state: state.root().to_owned(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         separate: false,
+        observe: false,
         visitors: 0,
         seed: 0,
         config: None,

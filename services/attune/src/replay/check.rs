@@ -50,6 +50,11 @@ pub fn check(record: &DecisionRecord, materials: &Materials) -> Option<Differenc
     }
 }
 
+/// The decision under another seed: what else the visitor could have been shown.
+pub fn redraw(record: &DecisionRecord, materials: &Materials, seed: u64) -> Option<Decided> {
+    run(&DecisionRecord { seed, ..record.clone() }, materials).ok()
+}
+
 fn compare(record: &DecisionRecord, decided: &Decided) -> Option<Difference> {
     for stage in Stage::ALL {
         let recorded = digest_of(record, stage);

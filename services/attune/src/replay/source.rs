@@ -1,6 +1,7 @@
 //! Where records and what they name come from: the folder of a stopped platform, or a running one.
 
 use super::check::Materials;
+use crate::about::About;
 use crate::settings::Tables;
 use crate::state::StateFolder;
 use anyhow::Context as _;
@@ -18,10 +19,6 @@ use attune_storage::{
     Decision, DecisionLog, EmbeddedDecisionLog, EmbeddedEventLog, EventLog, ObjectHash, RemoteEventLog,
 };
 use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use prost::Message as _;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -60,12 +57,6 @@ pub struct MaterialsCache {
     indices: HashMap<(u64, u64), Vec<Arc<VectorIndex>>>,
 }
 
-#[derive(serde::Deserialize)]
-struct About {
-    origin: String,
-    bundle: PathBuf,
-}
-
 impl Source {
     /// The folder of a platform that does not run.
     pub fn of_folder(dir: &std::path::Path) -> anyhow::Result<Self> {
@@ -91,21 +82,11 @@ impl Source {
 
     /// Asks the edge where its origin and its bundle are.
     pub(crate) async fn running(edge: &str) -> anyhow::Result<Self> {
-        let url = format!("{}/v1/about", edge.trim_end_matches('/'));
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let request = Request::get(&url).body(Empty::new()).with_context(|| format!("{edge} is not a URL")).or_exit(Exit::Usage)?;
-        let asked = async {
-            let response = client.request(request).await.with_context(|| format!("reach the platform at {edge}"))?;
-            anyhow::ensure!(response.status().is_success(), "{url} answered {}", response.status());
-            let body = response.into_body().collect().await.context("read the answer")?.to_bytes();
-            serde_json::from_slice::<About>(&body).context("read the answer")
-        };
-        let about = tokio::time::timeout(TIMEOUT, asked)
-            .await
-            .map_err(|_| anyhow::anyhow!("{edge} did not answer"))
-            .and_then(|about| about)
-            .or_exit(Exit::TryLater)?;
-        let channel = Endpoint::from_shared(about.origin).context("read the origin's address")?.connect_lazy();
+        Self::of_about(&About::ask(edge).await?)
+    }
+
+    pub(crate) fn of_about(about: &About) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(about.origin.clone()).context("read the origin's address")?.connect_lazy();
         let bundles = about.bundle.parent().map(PathBuf::from).unwrap_or_default();
         Ok(Self {
             logs: Logs::Running(OriginServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20)),
