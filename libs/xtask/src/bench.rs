@@ -7,10 +7,12 @@ mod constant;
 mod load;
 mod main_bench;
 mod metrics;
+mod prepare;
 mod report;
 mod roofline;
 mod servers;
 mod stats;
+mod workload;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -33,4 +35,9 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Bench::Constant(args) => constant::run(&args).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Progress, beside the result.
+fn say(text: &str) {
+    eprintln!("bench: {text}");
 }
