@@ -7,6 +7,7 @@ mod constant;
 mod load;
 mod main_bench;
 mod metrics;
+mod overhead;
 mod prepare;
 mod report;
 mod roofline;
@@ -21,6 +22,8 @@ use std::process::ExitCode;
 pub(crate) enum Bench {
     /// Hits beside nginx's cache and a constant answer, misses, stages, memory
     Main(main_bench::MainArgs),
+    /// What recording costs: telemetry full against off, and the recorder's own benches
+    Telemetry(overhead::OverheadArgs),
     /// One side of a bench: the load generator
     #[command(hide = true)]
     Load(load::LoadArgs),
@@ -32,6 +35,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Main(args) => main_bench::run(&args),
+        Bench::Telemetry(args) => overhead::run(&args),
         Bench::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Bench::Constant(args) => constant::run(&args).map(|()| ExitCode::SUCCESS),
     }
