@@ -89,8 +89,11 @@ impl Resources {
     }
 }
 
-/// Samples until the shutdown. Once per process; the first sample is there when this returns.
+/// Samples until the shutdown, where anything is recorded. Once per process; the first sample is there when this returns.
 pub async fn watch(telemetry: &Telemetry, shutdown: &Shutdown) {
+    if !telemetry.records() {
+        return;
+    }
     let (telemetry, shutdown) = (telemetry.clone(), shutdown.clone());
     let first = tokio::task::spawn_blocking(move || {
         let mut resources = Resources::new(&telemetry);

@@ -23,10 +23,21 @@ pub enum RequestLogs {
     All,
 }
 
+/// What is recorded at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    All,
+    /// No span, no per-request line, no exemplar and no metric. What is logged besides still is.
+    None,
+}
+
 /// Settings of traces, metrics and logs of one process. Every key has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
+    /// `none` is there to measure what recording costs; nobody sees a process that runs with it.
+    pub record: Record,
     /// File of OTLP JSON lines, one export request each; none: traces are recorded, decided and not written.
     pub traces: Option<PathBuf>,
     /// Address of an OTLP/gRPC receiver, such as `http://127.0.0.1:4317` (or `unix:/path`), that gets the kept traces; as well as the file.
@@ -69,6 +80,7 @@ pub struct TelemetryConfig {
 impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
+            record: Record::All,
             traces: None,
             otlp: None,
             otlp_timeout: HumanDuration::secs(10),

@@ -27,6 +27,9 @@ impl Rejections {
 impl Telemetry {
     /// Begins a local root under a caller of ours, with its trace and baggage; under an id of its own without a caller.
     pub fn adopt(&self, name: &'static str, kind: Kind, headers: &impl Carrier) -> Span {
+        if !self.records() {
+            return Span::none();
+        }
         let context = Context::read(headers, |why| self.rejections().count(why));
         let id = context.parent.map_or_else(|| self.new_id(), |parent| parent.trace_id);
         let span = Span::root(self, name, kind, id, context);
@@ -41,6 +44,9 @@ impl Telemetry {
     /// Begins a local root for somebody outside. Their trace becomes a link; their sampled bit, `tracestate` and baggage
     /// have no effect; a signed debug token makes the class `forced`, once a second at most.
     pub fn admit(&self, name: &'static str, kind: Kind, headers: &impl Carrier, id: RequestId) -> Span {
+        if !self.records() {
+            return Span::none();
+        }
         let span = Span::root(self, name, kind, id, Context::default());
         let context = Context::read(headers, |why| self.rejections().count(why));
         if let Some(parent) = context.parent {

@@ -42,7 +42,7 @@ mod tracestate;
 pub use attr::{AttrValue, Name};
 pub use baggage::{Baggage, BaggageKey};
 pub use carrier::{Carrier, CarrierMut, Field, RecordHeaders};
-pub use config::{LogTarget, RequestLogs, TelemetryConfig};
+pub use config::{LogTarget, Record, RequestLogs, TelemetryConfig};
 pub use context::TraceParent;
 pub use door::debug_token;
 pub use hash::{LogKey, LogKeyError, Purpose, UserHash};

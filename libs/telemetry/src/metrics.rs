@@ -2,8 +2,8 @@
 //! lists.
 //!
 //! Series are bound once, at start, and begin at zero; a handle then costs a few nanoseconds. A bounded label's values
-//! beyond its bound go to `_other`. What the catalogue does not list for this service counts for nobody, and shows in
-//! `telemetry_metric_conflicts_total`.
+//! beyond its bound go to `_other`. What the catalogue does not list for this service counts nothing, and shows in
+//! `telemetry_metric_conflicts_total`; nor does anything count in a process that records nothing.
 
 mod handles;
 mod histogram;
@@ -12,7 +12,7 @@ pub use handles::{By, Counter, Estimate, Gauge, KnownGauge};
 pub use histogram::Histogram;
 pub(crate) use histogram::{Exemplar, Family as HistogramFamily, Pending};
 
-use crate::Label;
+use crate::{Label, Record};
 use crate::catalogue::names::{LABEL_OVERFLOW, METRIC_CONFLICTS};
 use crate::catalogue::{self, Applies, Entry, Kind, Metric, Service};
 use parking_lot::Mutex;
@@ -32,6 +32,7 @@ pub struct Metrics {
 }
 
 struct Inner {
+    /// None: nothing is listed, so every handle is detached.
     service: Option<Service>,
     registry: Registry,
     state: Mutex<State>,
@@ -54,8 +55,12 @@ enum Vector {
 }
 
 impl Metrics {
-    pub(crate) fn new(service: &str) -> Self {
-        let inner = Inner { service: Service::of(service), registry: Registry::new(), state: Mutex::default() };
+    pub(crate) fn new(service: &str, record: Record) -> Self {
+        let service = match record {
+            Record::All => Service::of(service),
+            Record::None => None,
+        };
+        let inner = Inner { service, registry: Registry::new(), state: Mutex::default() };
         let metrics = Self { inner: Arc::new(inner) };
         let own = catalogue::all().filter(|metric| metrics.lists(metric) && !metric.per_process);
         own.filter(|metric| metric.applies != Applies::Always).for_each(|metric| metrics.absent(metric));
@@ -87,10 +92,9 @@ impl Metrics {
     }
 
     pub fn histogram(&self, entry: &'static Entry<Histogram>, values: &[&str]) -> Histogram {
-        match (self.bind(entry, "", values), entry.kind) {
-            (Some((Vector::Histogram(family), values)), _) => family.series(values),
-            (_, Kind::Histogram(bounds)) => Histogram::detached(bounds),
-            (_, Kind::Counter | Kind::Gauge) => Histogram::detached(&[]),
+        match self.bind(entry, "", values) {
+            Some((Vector::Histogram(family), values)) => family.series(values),
+            _ => Histogram::detached(),
         }
     }
 
@@ -118,6 +122,9 @@ impl Metrics {
 
     /// Says that the metric does not apply here: `<name>_samples` is 0 until a handle of it is made.
     pub fn absent(&self, metric: &'static Metric) {
+        if !self.lists(metric) {
+            return;
+        }
         let Ok(gauge) = prometheus::Gauge::new(format!("{}{SAMPLES}", metric.name), SAMPLES_HELP) else { return };
         let mut state = self.inner.state.lock();
         if !state.families.contains_key(metric.name) && self.inner.registry.register(Box::new(gauge.clone())).is_ok() {

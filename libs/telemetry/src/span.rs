@@ -225,7 +225,7 @@ impl Span {
         self.0.is_none()
     }
 
-    /// Since this span began.
+    /// Since this span began; of one that is not recorded, since its local root did.
     pub fn elapsed(&self) -> Duration {
         let Some(handle) = &self.0 else { return Duration::ZERO };
         let now = handle.trace.now();
@@ -234,7 +234,7 @@ impl Span {
         });
         match times.flatten() {
             Some((begun, ended)) => handle.trace.span_of(begun, if ended == OPEN { now } else { ended }),
-            None => Duration::ZERO,
+            None => handle.trace.span_of(handle.trace.begun, now),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::settle::{DecisionMetrics, Held, KeptTrace, dispatch};
 use crate::sweeper::Sweeper;
 use crate::tail::{Settled, TailLimits};
 use crate::ticks::Ticks;
-use crate::{Counter, Kind, LogTarget, Metrics, Span, TelemetryConfig, TraceParent, UserHash};
+use crate::{Counter, Kind, LogTarget, Metrics, Record, Span, TelemetryConfig, TraceParent, UserHash};
 use attune_domain::{RequestId, Uid, UnixMillis};
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -95,6 +95,7 @@ struct Inner {
 }
 
 struct Shared {
+    record: Record,
     clock: Clock,
     ticks: Ticks,
     /// A reading of the ticks and the wall-clock nanoseconds of the same moment.
@@ -136,7 +137,7 @@ impl Telemetry {
         };
         let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(|e| TelemetryError::Random(e.to_string()))?;
-        let metrics = Metrics::new(info.service);
+        let metrics = Metrics::new(info.service, config.record);
         let limit = config.queue_limit.as_usize();
         let [queue_full, write_failed] =
             ["queue_full", "write_failed"].map(|reason| metrics.counter(&LOG_DROPPED, &[reason]));
@@ -183,6 +184,7 @@ impl Telemetry {
         let origin = u32::from_le_bytes([random[16], random[17], random[18], random[19]]);
         let sampler = Sampler::new(policy, limits, config.promoted_per_second, origin);
         let shared = Arc::new(Shared {
+            record: config.record,
             clock,
             ticks,
             anchor: Mutex::new(anchor),
@@ -200,7 +202,7 @@ impl Telemetry {
         });
         let sampling = SamplingMetrics::new(&metrics);
         let sweeping = Arc::downgrade(&shared);
-        let sweeper = Sweeper::spawn(move || {
+        let sweep = move || {
             let Some(shared) = sweeping.upgrade() else { return false };
             let wall = (shared.clock)();
             shared.with_sampler(|sampler, now, out| {
@@ -208,15 +210,18 @@ impl Telemetry {
                 sampling.read(sampler, now);
             });
             true
-        });
-        let sweeper = Some(sweeper.map_err(|e| TelemetryError::Thread("sampling", e))?);
+        };
+        let sweeper = match config.record {
+            Record::All => Some(Sweeper::spawn(sweep).map_err(|e| TelemetryError::Thread("sampling", e))?),
+            Record::None => None,
+        };
         let guard = Guard { shared: shared.clone(), sweeper };
         Ok((Self::new(info, metrics, shared), guard))
     }
 
     /// Another service of this process: same writers, own registry and name.
     pub fn service(&self, info: ServiceInfo) -> Self {
-        let metrics = Metrics::new(info.service);
+        let metrics = Metrics::new(info.service, self.0.shared.record);
         Self::new(info, metrics, self.0.shared.clone())
     }
 
@@ -232,6 +237,11 @@ impl Telemetry {
 
     pub fn info(&self) -> &ServiceInfo {
         &self.0.info
+    }
+
+    /// False where the process is set to record nothing.
+    pub fn records(&self) -> bool {
+        self.0.shared.record == Record::All
     }
 
     pub(crate) fn registry(&self) -> &prometheus::Registry {
@@ -258,6 +268,9 @@ impl Telemetry {
 
     /// Begins a local root. With a parent its trace id is used, otherwise `id`.
     pub fn root(&self, name: &'static str, kind: Kind, parent: Option<TraceParent>, id: RequestId) -> Span {
+        if !self.records() {
+            return Span::none();
+        }
         let id = parent.map_or(id, |parent| parent.trace_id);
         Span::root(self, name, kind, id, Context::from(parent))
     }
@@ -271,6 +284,9 @@ impl Telemetry {
     /// The line of a request: written if its trace is kept, and for a share of the others ([`TelemetryConfig`]). One
     /// that is not written is not rendered either, and costs no allocation.
     pub fn log_request(&self, event: impl Into<RequestEvent>, span: &Span) {
+        if !self.records() {
+            return;
+        }
         let held = self.0.shared.logs.request(event.into(), &self.0.source, self.now(), || span.place());
         if let Some(held) = held {
             span.hold_line(held);

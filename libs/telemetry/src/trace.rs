@@ -22,7 +22,7 @@ pub(crate) struct Trace {
     /// Span ids follow from this and the index.
     pub(crate) seed: u64,
     context: Context,
-    begun: u64,
+    pub(crate) begun: u64,
     /// None where the trace is not recorded, for want of room.
     standing: Option<Arc<Standing>>,
     /// Whether another service was asked.

@@ -7,10 +7,13 @@ mod constant;
 mod load;
 mod main_bench;
 mod metrics;
+mod overhead;
+mod prepare;
 mod report;
 mod roofline;
 mod servers;
 mod stats;
+mod workload;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -19,6 +22,8 @@ use std::process::ExitCode;
 pub(crate) enum Bench {
     /// Hits beside nginx's cache and a constant answer, misses, stages, memory
     Main(main_bench::MainArgs),
+    /// What recording costs: telemetry full against off, and the recorder's own benches
+    Telemetry(overhead::OverheadArgs),
     /// One side of a bench: the load generator
     #[command(hide = true)]
     Load(load::LoadArgs),
@@ -30,7 +35,13 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Main(args) => main_bench::run(&args),
+        Bench::Telemetry(args) => overhead::run(&args),
         Bench::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Bench::Constant(args) => constant::run(&args).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Progress, beside the result.
+fn say(text: &str) {
+    eprintln!("bench: {text}");
 }

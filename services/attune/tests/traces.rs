@@ -183,3 +183,44 @@ async fn a_page_is_one_tree_over_all_processes() {
         assert_eq!(root.attributes["cache_hit"], hit);
     }
 }
+
+/// Set to record nothing: pages carry what visitors' own tools go by, and decisions are on record; nothing else is.
+#[tokio::test]
+async fn without_telemetry_pages_are_as_they_were() {
+    let dir = state();
+    let file = dir.path().join("settings.toml");
+    let settings = ["record = \"none\"", "sample_normal = 1.0", "sample_edge_only = 1.0", "request_logs = \"all\""];
+    fs::write(&file, format!("[edge.process.telemetry]\n{}\n", settings.join("\n"))).unwrap();
+    let platform = Platform::start(&dir, &["--config", file.to_str().unwrap()]);
+    // The folder is a copy of one that another process wrote into.
+    let before = written(&platform.state);
+    for cache in ["miss", "hit"] {
+        let answer = platform.edge.post("/v1/personalize", &json!({"user_id": "u1", "limit": 5})).await;
+        let page = answer.json();
+        assert_eq!((answer.status, page["cache"].as_str()), (200, Some(cache)));
+        let request = page["request_id"].as_str().unwrap();
+        assert_eq!(answer.header("traceresponse"), format!("00-{request}--00"));
+        assert_ne!(request, "0".repeat(32));
+        let took: f64 = answer.header("server-timing").strip_prefix("edge;dur=").unwrap().parse().unwrap();
+        assert!(took > 0.0, "{took}");
+        let item = page["items"][0]["item_id"].as_str().unwrap();
+        let mut explained = 0;
+        // Records are stored behind the answer.
+        for _ in 0..100 {
+            explained = platform.edge.get(&format!("/v1/explain?request_id={request}&item_id={item}")).await.status;
+            if explained == 200 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(explained, 200, "the decision of the {cache} is not on record");
+    }
+    let metrics = platform.admin.get("/metrics").await.text();
+    assert!(metrics.lines().all(|line| line.starts_with('#')), "{metrics}");
+    let state = platform.state.clone();
+    assert!(platform.interrupt().success());
+    let after = written(&state);
+    for what in ["resourceSpans", "personalization_complete"] {
+        assert_eq!(after.matches(what).count(), before.matches(what).count(), "{what}");
+    }
+}

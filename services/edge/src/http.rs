@@ -20,10 +20,18 @@ use hyper::body::{Body as _, Incoming};
 use respond::Body;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const MAX_BODY: usize = 1 << 20;
 const VERSION_HEADER: &str = "x-attune-version";
+
+/// Who a request is, and when it came: on the wall clock, and on the one that its time is taken with.
+#[derive(Clone, Copy)]
+struct Arrival {
+    id: RequestId,
+    now: i64,
+    begun: Instant,
+}
 
 /// A request's answer, with what the telemetry of the door wants to know.
 struct Answer {
@@ -33,6 +41,7 @@ struct Answer {
 
 /// Answers one request.
 pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    let begun = Instant::now();
     let now = (parts.clock)();
     let id = serve::new_request_id(now);
     let (name, route_of) = match request.uri().path() {
@@ -45,7 +54,8 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
     let span = parts.telemetry.admit(name, Kind::Server, request.headers(), id).guard();
     span.set("pop_location", &parts.pop);
     span.set("http.request.method", respond::method_name(request.method()));
-    let answer = route(&parts, &span, client, request, id, now).await.unwrap_or_else(|problem| {
+    let arrival = Arrival { id, now, begun };
+    let answer = route(&parts, &span, client, request, arrival).await.unwrap_or_else(|problem| {
         if name == "edge.personalize" {
             parts.metrics.page_refused();
         }
@@ -57,7 +67,7 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
         span.fail("http");
     }
     log_refusal(&parts, &span, id, status, route_of);
-    parts.metrics.request(answer.cache, status, span.elapsed(), &span);
+    parts.metrics.request(answer.cache, status, begun.elapsed(), &span);
     answer.response
 }
 
@@ -76,12 +86,12 @@ async fn route(
     span: &Span,
     client: IpAddr,
     request: Request<Incoming>,
-    id: RequestId,
-    now: i64,
+    arrival: Arrival,
 ) -> Result<Answer, Problem> {
+    let id = arrival.id;
     match (request.uri().path(), request.method()) {
-        ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, id, now).await,
-        ("/v1/feedback", &Method::POST) => feedback(parts, span, request, id, now).await,
+        ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, arrival).await,
+        ("/v1/feedback", &Method::POST) => feedback(parts, span, request, arrival).await,
         ("/v1/explain", &Method::GET) => explain(parts, span, &request, id).await,
         ("/v1/about", &Method::GET) if client.is_loopback() => Ok(about(parts, id)),
         ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
@@ -113,8 +123,7 @@ async fn personalize(
     parts: &Arc<Parts>,
     span: &Span,
     request: Request<Incoming>,
-    id: RequestId,
-    now: i64,
+    Arrival { id, now, begun }: Arrival,
 ) -> Result<Answer, Problem> {
     let min_version = min_version(request.headers())?;
     let body = if request.method() == Method::GET {
@@ -126,7 +135,7 @@ async fn personalize(
     drop(body);
     let page = page::personalize(parts, span, &asked).await;
 
-    let elapsed = span.elapsed();
+    let elapsed = begun.elapsed();
     let hit = page.cache == CacheStatus::Hit;
     span.set("cache_hit", hit);
     span.set("tier", page.tier.as_str());
@@ -162,8 +171,7 @@ async fn feedback(
     parts: &Arc<Parts>,
     span: &Span,
     request: Request<Incoming>,
-    id: RequestId,
-    now: i64,
+    Arrival { id, now, .. }: Arrival,
 ) -> Result<Answer, Problem> {
     let body = read_json(request, parts.config.limits.receive.get()).await?;
     let receipt = events::feedback(parts, span, &body, now).await?;

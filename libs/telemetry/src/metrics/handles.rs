@@ -1,33 +1,34 @@
 //! Handles of bound series. Hot path.
 
 use crate::Label;
-use prometheus::{GaugeVec, Opts};
+use prometheus::GaugeVec;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Only grows.
 #[derive(Clone)]
-pub struct Counter(prometheus::Counter);
+pub struct Counter(Option<prometheus::Counter>);
 
 impl Counter {
     pub(super) fn of(series: prometheus::Counter) -> Self {
-        Self(series)
+        Self(Some(series))
     }
 
-    /// Counts for nobody.
-    #[expect(clippy::expect_used, reason = "a constant valid name")]
+    /// Counts nothing.
     pub(super) fn detached() -> Self {
-        Self(prometheus::Counter::new("detached", "not exposed").expect("a valid constant name"))
+        Self(None)
     }
 
     pub fn inc(&self) {
-        self.0.inc();
+        if let Some(series) = &self.0 {
+            series.inc();
+        }
     }
 
     /// Ignores what is negative or not a number.
     pub fn add(&self, amount: f64) {
-        if amount > 0.0 {
-            self.0.inc_by(amount);
+        if let Some(series) = self.0.as_ref().filter(|_| amount > 0.0) {
+            series.inc_by(amount);
         }
     }
 
@@ -37,65 +38,65 @@ impl Counter {
     }
 
     pub fn get(&self) -> f64 {
-        self.0.get()
+        self.0.as_ref().map_or(0.0, |series| series.get())
     }
 }
 
 /// A value that goes up and down.
 #[derive(Clone)]
-pub struct Gauge(prometheus::Gauge);
+pub struct Gauge(Option<prometheus::Gauge>);
 
 impl Gauge {
     pub(super) fn of(series: prometheus::Gauge) -> Self {
-        Self(series)
+        Self(Some(series))
     }
 
-    #[expect(clippy::expect_used, reason = "a constant valid name")]
+    /// Always zero.
     pub(super) fn detached() -> Self {
-        Self(prometheus::Gauge::new("detached", "not exposed").expect("a valid constant name"))
+        Self(None)
     }
 
     pub fn set(&self, value: f64) {
-        self.0.set(value);
+        self.0.iter().for_each(|series| series.set(value));
     }
 
     pub fn inc(&self) {
-        self.0.inc();
+        self.0.iter().for_each(|series| series.inc());
     }
 
     pub fn dec(&self) {
-        self.0.dec();
+        self.0.iter().for_each(|series| series.dec());
     }
 
     pub fn get(&self) -> f64 {
-        self.0.get()
+        self.0.as_ref().map_or(0.0, |series| series.get())
     }
 }
 
 /// A gauge whose series is absent while its value is not known.
 #[derive(Clone)]
 pub struct KnownGauge {
-    family: GaugeVec,
+    family: Option<GaugeVec>,
     values: Arc<[String]>,
 }
 
 impl KnownGauge {
     pub(super) fn new(family: GaugeVec, values: Vec<String>) -> Self {
-        Self { family, values: values.into() }
+        Self { family: Some(family), values: values.into() }
     }
 
-    #[expect(clippy::expect_used, reason = "a constant valid name")]
+    /// Always absent.
     pub(super) fn detached() -> Self {
-        let family = GaugeVec::new(Opts::new("detached", "not exposed"), &[]).expect("a valid constant name");
-        Self::new(family, Vec::new())
+        Self { family: None, values: Arc::default() }
     }
 
     pub fn set(&self, value: Option<f64>) {
+        let Some(family) = &self.family else { return };
         let labels: Vec<&str> = self.values.iter().map(String::as_str).collect();
         match value {
-            Some(value) => self.family.with_label_values(&labels).set(value),
+            Some(value) => family.with_label_values(&labels).set(value),
             // Absent already is fine.
-            None => drop(self.family.remove_label_values(&labels)),
+            None => drop(family.remove_label_values(&labels)),
         }
     }
 }

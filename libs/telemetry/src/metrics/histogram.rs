@@ -12,9 +12,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-/// One series.
+/// One series, or none.
 #[derive(Clone, Copy)]
-pub struct Histogram(&'static Series);
+pub struct Histogram(Option<&'static Series>);
 
 struct Series {
     bounds: &'static [f64],
@@ -61,53 +61,58 @@ impl Pending {
 }
 
 impl Histogram {
+    /// Observes nothing.
+    pub(super) fn detached() -> Self {
+        Self(None)
+    }
+
+    /// Ignores what is not a number.
+    pub fn observe(&self, value: f64) {
+        if let Some(series) = self.0 {
+            series.record(value);
+        }
+    }
+
+    /// Observes, and becomes the bucket's exemplar if the span's trace is kept. Call it before the local root ends.
+    pub fn observe_in(&self, span: &Span, value: f64) {
+        if let Some(series) = self.0
+            && let Some(bucket) = series.record(value)
+            && let Some((_, span_id)) = span.place()
+        {
+            span.on_keep(Pending { series, bucket, value, span_id });
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.map_or(0, |series| (0..series.buckets()).map(|bucket| series.bucket(bucket)).sum())
+    }
+
+    pub fn sum(&self) -> f64 {
+        self.0.map_or(0.0, Series::sum)
+    }
+}
+
+impl Series {
     fn new(bounds: &'static [f64], values: Vec<String>) -> Self {
         let buckets = bounds.len() + 1;
         let lines = (1 + buckets).div_ceil(Line::CELLS);
-        Self(Box::leak(Box::new(Series {
+        Self {
             bounds,
             values,
             cells: (0..lines * shards()).map(|_| Line::default()).collect(),
             lines,
             exemplars: (0..buckets).map(|_| Mutex::new(None)).collect(),
-        })))
-    }
-
-    pub(super) fn detached(bounds: &'static [f64]) -> Self {
-        Self::new(bounds, Vec::new())
-    }
-
-    /// Ignores what is not a number.
-    pub fn observe(&self, value: f64) {
-        self.record(value);
-    }
-
-    /// Observes, and becomes the bucket's exemplar if the span's trace is kept. Call it before the local root ends.
-    pub fn observe_in(&self, span: &Span, value: f64) {
-        if let Some(bucket) = self.record(value)
-            && let Some((_, span_id)) = span.place()
-        {
-            span.on_keep(Pending { series: self.0, bucket, value, span_id });
         }
-    }
-
-    pub fn count(&self) -> u64 {
-        (0..self.0.buckets()).map(|bucket| self.0.bucket(bucket)).sum()
-    }
-
-    pub fn sum(&self) -> f64 {
-        self.0.sum()
     }
 
     fn record(&self, value: f64) -> Option<usize> {
         if value.is_nan() {
             return None;
         }
-        let series = self.0;
-        let bucket = series.bounds.partition_point(|bound| *bound < value);
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         let shard = own_shard();
-        series.cell(shard, 1 + bucket).fetch_add(1, Relaxed);
-        let sum = series.cell(shard, 0);
+        self.cell(shard, 1 + bucket).fetch_add(1, Relaxed);
+        let sum = self.cell(shard, 0);
         let mut seen = sum.load(Relaxed);
         loop {
             let next = (f64::from_bits(seen) + value).to_bits();
@@ -117,9 +122,7 @@ impl Histogram {
             }
         }
     }
-}
 
-impl Series {
     fn cell(&self, shard: usize, index: usize) -> &AtomicU64 {
         &self.cells[shard * self.lines + index / Line::CELLS].0[index % Line::CELLS]
     }
@@ -161,7 +164,7 @@ fn own_shard() -> usize {
 pub(crate) struct Family {
     bounds: &'static [f64],
     desc: Desc,
-    series: Arc<Mutex<Vec<Histogram>>>,
+    series: Arc<Mutex<Vec<&'static Series>>>,
 }
 
 impl Family {
@@ -177,19 +180,19 @@ impl Family {
 
     pub(super) fn series(&self, values: Vec<String>) -> Histogram {
         let mut series = self.series.lock();
-        if let Some(found) = series.iter().find(|one| one.0.values == values) {
-            return *found;
+        if let Some(found) = series.iter().find(|one| one.values == values) {
+            return Histogram(Some(found));
         }
-        let made = Histogram::new(self.bounds, values);
+        let made: &Series = Box::leak(Box::new(Series::new(self.bounds, values)));
         series.push(made);
-        made
+        Histogram(Some(made))
     }
 
     /// The exemplar of each bucket of the series with these label values.
     pub(crate) fn exemplars(&self, values: &[&str]) -> Vec<Option<Exemplar>> {
         let series = self.series.lock();
-        match series.iter().find(|one| one.0.values == values) {
-            Some(found) => found.0.exemplars.iter().map(|slot| *slot.lock()).collect(),
+        match series.iter().find(|one| one.values == values) {
+            Some(found) => found.exemplars.iter().map(|slot| *slot.lock()).collect(),
             None => Vec::new(),
         }
     }
@@ -202,7 +205,7 @@ impl Family {
 
 struct FamilyCollector {
     desc: Desc,
-    series: Arc<Mutex<Vec<Histogram>>>,
+    series: Arc<Mutex<Vec<&'static Series>>>,
 }
 
 impl Collector for FamilyCollector {
@@ -211,7 +214,7 @@ impl Collector for FamilyCollector {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let metrics = self.series.lock().iter().map(|one| collect_series(&self.desc, one.0)).collect();
+        let metrics = self.series.lock().iter().map(|one| collect_series(&self.desc, one)).collect();
         let mut family = proto::MetricFamily::default();
         family.set_name(self.desc.fq_name.clone());
         family.set_help(self.desc.help.clone());

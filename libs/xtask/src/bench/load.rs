@@ -38,6 +38,9 @@ pub(crate) struct Loaded {
     pub(crate) answers: u64,
     /// Answers that were not 200.
     pub(crate) refused: u64,
+    /// Answers from the edge's own hand, and answers that nothing was taken from.
+    pub(crate) hits: u64,
+    pub(crate) at_level_0: u64,
     pub(crate) seconds: f64,
     pub(crate) bytes: u64,
     pub(crate) p50: u32,
@@ -50,6 +53,8 @@ pub(crate) struct Loaded {
 struct Tally {
     times: Vec<u32>,
     refused: u64,
+    hits: u64,
+    at_level_0: u64,
     bytes: u64,
 }
 
@@ -134,6 +139,8 @@ async fn send_all(args: &LoadArgs, requests: Vec<String>) -> anyhow::Result<Load
     Ok(Loaded {
         answers: tally.times.len() as u64,
         refused: tally.refused,
+        hits: tally.hits,
+        at_level_0: tally.at_level_0,
         seconds,
         bytes: tally.bytes,
         p50: at(0.5),
@@ -190,9 +197,15 @@ async fn connection(plan: Rc<Plan>, mut stream: TcpStream) -> anyhow::Result<()>
         let mut tally = plan.tally.borrow_mut();
         tally.times.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
         tally.refused += u64::from(!buffer.starts_with(b"HTTP/1.1 200"));
+        tally.hits += u64::from(holds(&buffer, b"attune-edge; hit"));
+        tally.at_level_0 += u64::from(holds(&buffer, b"\"level\":0,"));
         tally.bytes += length as u64;
     }
     Ok(())
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Bytes of an answer, head and body, as soon as its head is whole. An answer without a length counts its head.

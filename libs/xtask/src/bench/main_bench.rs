@@ -1,25 +1,18 @@
 //! `cargo xtask bench main`: the run, top to bottom.
 
 use super::metrics::{self, Samples};
+use super::say;
 use super::report::{Floors, Hits, Latency, Misses, Report, Side, StageTime};
 use super::servers::{self, Load, Server};
 use super::stats::{Interval, Spread};
-use super::{load::Loaded, roofline};
+use super::workload::{self, HIT_CONNECTIONS, MISS_CONNECTIONS, Method, OPEN_SHARE};
+use super::{load::Loaded, prepare, roofline};
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
+use clap::Args;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-
-const HIT_CONNECTIONS: usize = 64;
-const MISS_CONNECTIONS: usize = 16;
-/// At a fixed rate there must always be a free connection.
-const OPEN_CONNECTIONS: usize = 256;
-/// Share of what a closed loop reached, for latency at a fixed rate.
-const OPEN_SHARE: f64 = 0.6;
-const LIMIT: u32 = 20;
+use std::process::ExitCode;
 
 #[derive(Debug, Args)]
 pub(crate) struct MainArgs {
@@ -52,12 +45,6 @@ pub(crate) struct MainArgs {
     check: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Method {
-    Post,
-    Get,
-}
-
 pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
     if args.rounds == 0 || args.visitors == 0 || args.seconds.is_nan() || args.seconds <= 0.0 {
         bail!("--rounds, --visitors and --seconds must be more than 0");
@@ -66,9 +53,9 @@ pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
         bail!("the bench needs two cores: one for the server, one for the load");
     }
     let nginx = servers::find_nginx()?;
-    let attune = build()?;
-    let scratch = tempfile::Builder::new().prefix("attune-bench-").tempdir_in(tmpfs()?).context("make a folder on tmpfs")?;
-    let state = prepared_state(args, &attune)?;
+    let attune = prepare::build()?;
+    let scratch = tempfile::Builder::new().prefix("attune-bench-").tempdir_in(prepare::tmpfs()?).context("make a folder on tmpfs")?;
+    let state = prepare::state(args.state.as_deref(), &args.data, &attune)?;
     let report = measure(args, &attune, &nginx, &state, scratch.path())?;
     let json = serde_json::to_string_pretty(&report)?;
     if let Some(dir) = &args.out {
@@ -81,66 +68,14 @@ pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
     Ok(if args.check && (report.void || !report.floors.all_met()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Builds what is measured, so that it is what the tree holds.
-fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--release", "--package", "attune"]).status().context("run cargo")?;
-    if !status.success() {
-        bail!("attune does not build");
-    }
-    let own = std::env::current_exe().context("find this program")?;
-    Ok(own.parent().context("find this program's folder")?.join("attune"))
-}
-
-fn tmpfs() -> anyhow::Result<&'static Path> {
-    let path = Path::new("/dev/shm");
-    if !path.is_dir() {
-        bail!("/dev/shm is missing: the peer's cache belongs on tmpfs");
-    }
-    Ok(path)
-}
-
-/// A state folder to measure on: the given one, or one filled once under `target/bench`.
-fn prepared_state(args: &MainArgs, attune: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(state) = &args.state {
-        if !state.join("FILLED").is_file() {
-            bail!("--state {}: not a state folder that attune has filled", state.display());
-        }
-        return Ok(state.clone());
-    }
-    let target = attune.parent().and_then(Path::parent).context("find the target folder")?;
-    let state = target.join("bench/state");
-    if !state.join("FILLED").is_file() {
-        fs::create_dir_all(&state)?;
-        say("filling a state folder; this takes a few minutes once");
-        let mut child = Command::new(attune)
-            .args(["up", "--json", "--listen", "127.0.0.1:0", "--state"])
-            .arg(&state)
-            .arg("--data")
-            .arg(&args.data)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .context("start attune")?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().context("read attune's first line")?;
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
-        Command::new("kill").arg(child.id().to_string()).status()?;
-        let status = child.wait()?;
-        if line.is_empty() {
-            bail!("attune could not fill a state folder from {} ({status})", args.data.display());
-        }
-    }
-    Ok(state)
-}
-
 fn measure(args: &MainArgs, program: &Path, nginx: &Path, state: &Path, scratch: &Path) -> anyhow::Result<Report> {
     let roofline = roofline::probe()?;
     say("starting attune");
-    let (attune, admin) = servers::attune(program, state)?;
+    let (attune, admin) = servers::attune(program, state, &[])?;
     let resident_at_rest_mb = attune.resident_mb()?;
 
-    let pages: Vec<String> = (1..=args.visitors).map(|user| page(args.method, user)).collect();
-    let hits = write_requests(&scratch.join("hits.json"), &pages)?;
+    let pages: Vec<String> = (1..=args.visitors).map(|user| workload::page(args.method, user)).collect();
+    let hits = workload::write(&scratch.join("hits.json"), &pages)?;
     say("warming");
     for page in &pages {
         servers::capture(&attune.address, page)?;
@@ -200,7 +135,7 @@ fn measure_hits(
             order.reverse();
         }
         for side in order {
-            rounds[side].push(cost(load, servers[side])?);
+            rounds[side].push(load.cost(servers[side])?);
         }
     }
     let after = metrics::read(admin)?;
@@ -214,7 +149,7 @@ fn measure_hits(
     let mut latencies = Vec::new();
     for server in servers {
         say(&format!("hits at {rate:.0} a second"));
-        latencies.push(Latency::of(rate, &open(load, rate, server)?));
+        latencies.push(Latency::of(rate, &load.at_rate(rate, server)?));
     }
     let sides = ["attune", "nginx proxy_cache", "own constant"];
     let sides = sides
@@ -251,12 +186,8 @@ fn measure_misses(
     admin: &str,
     answer: &[u8],
 ) -> anyhow::Result<Misses> {
-    let items = items_of(answer)?;
-    let pages: Vec<String> = (1..=args.visitors)
-        .flat_map(|user| items.iter().map(move |item| (user, item)))
-        .map(|(user, item)| product_page(user, item))
-        .collect();
-    let requests = write_requests(&scratch.join("misses.json"), &pages)?;
+    let pages = workload::product_pages(args.visitors, answer)?;
+    let requests = workload::write(&scratch.join("misses.json"), &pages)?;
     let closed = Load { requests: &requests, connections: MISS_CONNECTIONS, seconds: args.seconds, rate: None };
     say("warming the origin");
     closed.put_on(&attune.address)?;
@@ -282,12 +213,12 @@ fn measure_misses(
     let mut rounds = Vec::new();
     for round in 0..args.rounds {
         say(&format!("misses, round {} of {}", round + 1, args.rounds));
-        rounds.push(cost(&closed, attune)?);
+        rounds.push(closed.cost(attune)?);
     }
     let saturation = Spread::of(&rounds.iter().map(|(l, _)| l.answers as f64 / l.seconds).collect::<Vec<_>>());
     let rate = OPEN_SHARE * saturation.median;
     say(&format!("misses at {rate:.0} a second"));
-    let loaded = open(&Load { seconds: args.seconds.max(10.0), ..closed }, rate, attune)?;
+    let loaded = Load { seconds: args.seconds.max(10.0), ..closed }.at_rate(rate, attune)?;
     let after = metrics::read(admin)?;
     let of_misses = metrics::grown(&before, &after, &["edge_requests_total", "\"miss\""])
         / metrics::grown(&before, &after, &["edge_requests_total"]);
@@ -304,57 +235,4 @@ fn measure_misses(
         full_level_share: full,
         stages,
     })
-}
-
-/// A load, and the server's CPU seconds for it and for what it leaves behind.
-fn cost(load: &Load<'_>, server: &Server) -> anyhow::Result<(Loaded, f64)> {
-    let before = server.settled_cpu()?;
-    let loaded = load.put_on(&server.address)?;
-    Ok((loaded, server.settled_cpu()? - before))
-}
-
-fn open(load: &Load<'_>, rate: f64, server: &Server) -> anyhow::Result<Loaded> {
-    server.settled_cpu()?;
-    Load { rate: Some(rate), connections: OPEN_CONNECTIONS, ..*load }.put_on(&server.address)
-}
-
-fn page(method: Method, user: u32) -> String {
-    match method {
-        Method::Post => post(&format!(r#"{{"user_id":"{user}","limit":{LIMIT}}}"#)),
-        Method::Get => format!("GET /v1/personalize?user_id={user}&limit={LIMIT} HTTP/1.1\r\nhost: bench\r\n\r\n"),
-    }
-}
-
-fn product_page(user: u32, item: &str) -> String {
-    let item = serde_json::Value::from(item);
-    post(&format!(r#"{{"user_id":"{user}","limit":{LIMIT},"page_type":"product","item_id":{item}}}"#))
-}
-
-fn post(body: &str) -> String {
-    format!(
-        "POST /v1/personalize HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// The items of an answer.
-fn items_of(answer: &[u8]) -> anyhow::Result<BTreeSet<String>> {
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("an answer has no end of headers")?;
-    let document: serde_json::Value = serde_json::from_slice(&answer[end + 4..]).context("an answer is not JSON")?;
-    let items = document["items"].as_array().context("an answer has no items")?;
-    let ids = items.iter().filter_map(|item| item["item_id"].as_str().map(str::to_owned)).collect::<BTreeSet<_>>();
-    if ids.is_empty() {
-        bail!("an answer has no items");
-    }
-    Ok(ids)
-}
-
-fn write_requests(path: &Path, requests: &[String]) -> anyhow::Result<PathBuf> {
-    fs::write(path, serde_json::to_vec(requests)?).with_context(|| format!("write {}", path.display()))?;
-    Ok(path.to_owned())
-}
-
-/// Progress, beside the result.
-fn say(text: &str) {
-    eprintln!("bench: {text}");
 }

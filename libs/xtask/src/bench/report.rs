@@ -11,7 +11,7 @@ const HIT_RATIO: f64 = 0.4;
 const MISS_P99_MS: f64 = 20.0;
 const RESIDENT_MB: f64 = 600.0;
 /// Times that a side's best round may be its worst in a run that counts.
-const MOST_SWING: f64 = 1.5;
+pub(crate) const MOST_SWING: f64 = 1.5;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {

@@ -2,7 +2,9 @@
 
 use super::load::Loaded;
 use super::metrics;
+use super::workload::OPEN_CONNECTIONS;
 use anyhow::{Context as _, bail};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -104,13 +106,14 @@ fn first_line(child: &mut Child) -> anyhow::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// The platform, in one process, and the address of its metrics.
-pub(crate) fn attune(program: &Path, state: &Path) -> anyhow::Result<(Server, String)> {
+/// The platform, in one process, and the address of its metrics. `more` are further arguments of `attune up`.
+pub(crate) fn attune(program: &Path, state: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, String)> {
     let mut child = pinned(SERVER_CORE, program)
         .arg("up")
         .arg("--state")
         .arg(state)
         .args(["--listen", "127.0.0.1:0", "--json"])
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .context("start taskset with attune (taskset comes with util-linux)")?;
@@ -187,6 +190,19 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// What it comes to, and the server's CPU seconds for it and for what it leaves behind.
+    pub(crate) fn cost(&self, server: &Server) -> anyhow::Result<(Loaded, f64)> {
+        let before = server.settled_cpu()?;
+        let loaded = self.put_on(&server.address)?;
+        Ok((loaded, server.settled_cpu()? - before))
+    }
+
+    /// The same requests, so many a second.
+    pub(crate) fn at_rate(&self, rate: f64, server: &Server) -> anyhow::Result<Loaded> {
+        server.settled_cpu()?;
+        Load { rate: Some(rate), connections: OPEN_CONNECTIONS, ..*self }.put_on(&server.address)
+    }
+
     /// Puts the load on from core 1.
     pub(crate) fn put_on(&self, address: &str) -> anyhow::Result<Loaded> {
         let mut command = pinned(LOAD_CORE, &own_program()?);
