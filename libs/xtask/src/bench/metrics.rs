@@ -28,7 +28,9 @@ pub(crate) fn ask(address: &str, request: &str) -> anyhow::Result<Vec<u8>> {
 
 pub(crate) fn read(address: &str) -> anyhow::Result<Samples> {
     let answer = ask(address, &format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))?;
-    Ok(parse(&String::from_utf8_lossy(&answer)))
+    // Some headers look like samples.
+    let body = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |end| end + 4);
+    Ok(parse(&String::from_utf8_lossy(&answer[body..])))
 }
 
 fn parse(text: &str) -> Samples {

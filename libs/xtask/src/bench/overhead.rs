@@ -97,8 +97,9 @@ impl Side {
         }
         let record = if name == SIDES[0] { "all" } else { "none" };
         let settings = dir.join(format!("{record}.toml"));
-        // In one process all services share the edge's telemetry.
-        fs::write(&settings, format!("[edge.process.telemetry]\nrecord = \"{record}\"\n")).context("write settings")?;
+        // In one process all services share the edge's telemetry. A held-out visitor's page asks nobody.
+        let text = format!("[edge.process.telemetry]\nrecord = \"{record}\"\n[edge.experiment]\nholdout = 0.0\n");
+        fs::write(&settings, text).context("write settings")?;
         say(&format!("starting attune, {name}"));
         let (server, admin) = servers::attune(program, &state, &[OsStr::new("--config"), settings.as_os_str()])?;
         Ok(Self { server, admin, state })
