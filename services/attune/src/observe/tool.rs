@@ -131,9 +131,9 @@ impl Start<'_> {
     }
 }
 
-/// Of `... msg="Listening on" address=127.0.0.1:40123`.
+/// Of `... msg="Listening on" component=web address=127.0.0.1:40123`.
 fn said_address(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("msg=\"Listening on\" address=")?;
+    let (_, rest) = line.split_once("msg=\"Listening on\"")?.1.split_once(" address=")?;
     rest.split_whitespace().next().map(str::to_owned)
 }
 
