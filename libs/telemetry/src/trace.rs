@@ -71,7 +71,9 @@ impl Trace {
         let standing = Some(of.standing.clone()?);
         let parent = of.traceparent(span);
         let context = Context { parent: Some(parent), others: of.context.others.clone() };
-        Some(Self::with(&of.telemetry, name, kind, of.id, context, standing, true))
+        let mut late = Self::with(&of.telemetry, name, kind, of.id, context, standing, true);
+        late.baggage.clone_from(&of.baggage);
+        Some(late)
     }
 
     fn with(
