@@ -43,8 +43,9 @@ impl Server {
                 child.wait().unwrap();
                 return Err(said);
             }
-            if let Some((_, rest)) = line.split_once("msg=\"Listening on\" address=") {
-                let address = rest.split_whitespace().next().unwrap().to_owned();
+            let listening = line.split_once("msg=\"Listening on\"").and_then(|(_, rest)| rest.split_once(" address="));
+            if let Some((_, address)) = listening {
+                let address = address.split_whitespace().next().unwrap().to_owned();
                 // It goes on logging, and must not stop at a full pipe.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
                 return Ok(Self { child, address, _data: data });
