@@ -22,6 +22,30 @@ pub enum Shape {
 }
 
 /// May be a value in a log line. Sealed: see the module's documentation.
+///
+/// ```
+/// fn loggable<T: attune_telemetry::Loggable>() {}
+/// loggable::<u64>();
+/// ```
+///
+/// What comes from outside does not fit, and no other crate can make it fit.
+///
+/// ```compile_fail
+/// fn loggable<T: attune_telemetry::Loggable>() {}
+/// loggable::<String>();
+/// ```
+///
+/// ```compile_fail
+/// struct RawUserId(String);
+///
+/// impl attune_telemetry::Loggable for RawUserId {
+///     const SHAPE: attune_telemetry::Shape = attune_telemetry::Shape::Integer;
+///
+///     fn write(&self, out: &mut Vec<u8>) {
+///         out.extend_from_slice(self.0.as_bytes());
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` must not appear in a log line",
     note = "lines hold numbers, closed lists and names of our own; see libs/telemetry/src/log/loggable.rs"
