@@ -34,8 +34,7 @@ impl FromStr for HumanDuration {
     fn from_str(text: &str) -> Result<Self, String> {
         const WANT: &str = "a duration such as \"250ms\", \"2s\", \"5m\", \"1h\" or \"7d\"";
         let (number, unit) = split_number(text).ok_or_else(|| format!("want {WANT}"))?;
-        let (_, nanos) =
-            DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| format!("want {WANT}"))?;
+        let (_, nanos) = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| format!("want {WANT}"))?;
         let nanos = number * nanos;
         // A hundred years: far beyond any deadline, well inside what Instant arithmetic takes.
         if nanos > 100.0 * 365.0 * 86400e9 {

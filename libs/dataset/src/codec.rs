@@ -4,8 +4,8 @@
 
 use crate::{Dataset, DatasetEvent, SlateSlot};
 use attune_domain::{
-    Context, Device, EventKind, Geo, Item, ItemId, ItemIx, MAX_ATTRIBUTES, MAX_CATEGORIES,
-    PageType, Uid, UserAttributes,
+    Context, Device, EventKind, Geo, Item, ItemId, ItemIx, MAX_ATTRIBUTES, MAX_CATEGORIES, PageType, Uid,
+    UserAttributes,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -36,8 +36,7 @@ struct AttributesLine<'a> {
 }
 
 fn push_line(out: &mut Vec<u8>, line: &impl Serialize) {
-    serde_json::to_writer(&mut *out, line)
-        .expect("strings and numbers serialize, and a vector takes every write");
+    serde_json::to_writer(&mut *out, line).expect("strings and numbers serialize, and a vector takes every write");
     out.push(b'\n');
 }
 
@@ -84,10 +83,7 @@ pub(crate) fn decode_items(bytes: &[u8]) -> Result<Vec<Item>, Bad> {
 pub(crate) fn encode_attributes(attributes: &[UserAttributes]) -> Vec<u8> {
     let mut out = Vec::new();
     for (user, attributes) in attributes.iter().enumerate().filter(|(_, a)| !a.0.is_empty()) {
-        push_line(
-            &mut out,
-            &AttributesLine { user: user as u32, attributes: attributes.0.as_slice().into() },
-        );
+        push_line(&mut out, &AttributesLine { user: user as u32, attributes: attributes.0.as_slice().into() });
     }
     out
 }
@@ -95,8 +91,7 @@ pub(crate) fn encode_attributes(attributes: &[UserAttributes]) -> Vec<u8> {
 pub(crate) fn decode_attributes(bytes: &[u8], users: usize) -> Result<Vec<UserAttributes>, Bad> {
     let mut out = vec![UserAttributes::default(); users];
     for (i, line) in lines(bytes).enumerate() {
-        let line: AttributesLine =
-            serde_json::from_slice(line).map_err(|_| (i, "not a user's attributes"))?;
+        let line: AttributesLine = serde_json::from_slice(line).map_err(|_| (i, "not a user's attributes"))?;
         let slot = out.get_mut(line.user as usize).ok_or((i, "unknown user"))?;
         slot.0 = line.attributes.into_owned();
         slot.0.sort();
@@ -114,11 +109,7 @@ pub(crate) fn encode_users(users: &[Uid]) -> Vec<u8> {
 
 pub(crate) fn decode_users(bytes: &[u8]) -> Result<Vec<Uid>, Bad> {
     let (whole, rest) = bytes.as_chunks::<UID_BYTES>();
-    if rest.is_empty() {
-        Ok(whole.iter().copied().map(Uid).collect())
-    } else {
-        Err((whole.len(), "cut short"))
-    }
+    if rest.is_empty() { Ok(whole.iter().copied().map(Uid).collect()) } else { Err((whole.len(), "cut short")) }
 }
 
 pub(crate) fn encode_events(events: &[DatasetEvent]) -> Vec<u8> {
@@ -131,16 +122,7 @@ pub(crate) fn encode_events(events: &[DatasetEvent]) -> Vec<u8> {
         out.extend_from_slice(&e.slate.map_or(NO_SLATE, |s| s.slate).to_le_bytes());
         let Context { page, device, geo } = e.context;
         let position = e.slate.map_or(0, |s| s.position);
-        out.extend_from_slice(&[
-            e.kind.code(),
-            position,
-            page.code(),
-            device.code(),
-            geo.code(),
-            0,
-            0,
-            0,
-        ]);
+        out.extend_from_slice(&[e.kind.code(), position, page.code(), device.code(), geo.code(), 0, 0, 0]);
     }
     out
 }

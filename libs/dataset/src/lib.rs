@@ -14,8 +14,7 @@ pub use store::DatasetError;
 pub use world::{Visitor, World, WorldConfig, WorldError};
 
 use attune_domain::{
-    Context, EventId, EventKind, Item, ItemId, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis,
-    UserAttributes,
+    Context, EventId, EventKind, Item, ItemId, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis, UserAttributes,
 };
 
 /// An event of imported or simulated history.
@@ -60,9 +59,7 @@ impl Dataset {
     /// Name of the event at `index`: the same in every run on the same data, so that filling a log twice changes nothing.
     pub fn event_id(&self, index: usize) -> EventId {
         let mut name = String::with_capacity(48);
-        name.extend(
-            self.name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(40),
-        );
+        name.extend(self.name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(40));
         name.push(':');
         name.push_str(&index.to_string());
         EventId::new(&name).expect("40 plain characters, a colon and digits are a valid id")
@@ -71,9 +68,7 @@ impl Dataset {
     /// Name of a logged slate. Dated 1970: no decision log holds it.
     pub fn request_id(&self, slate: u32) -> RequestId {
         let mut hash = blake3::Hasher::new();
-        hash.update(b"attune data set slate")
-            .update(self.name.as_bytes())
-            .update(&slate.to_le_bytes());
+        hash.update(b"attune data set slate").update(self.name.as_bytes()).update(&slate.to_le_bytes());
         let mut random = [0; 10];
         random.copy_from_slice(&hash.finalize().as_bytes()[..10]);
         RequestId::new(0, random)

@@ -36,10 +36,8 @@ impl BarProgress {
 impl ImportProgress for BarProgress {
     fn file(&self, name: &str, bytes: u64) {
         self.done();
-        let style = ProgressStyle::with_template(
-            "{msg:14} {wide_bar} {bytes:>10}/{total_bytes:10} {eta:>4}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{msg:14} {wide_bar} {bytes:>10}/{total_bytes:10} {eta:>4}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(bytes).with_style(style).with_message(name.to_owned());
         self.with(|slot| *slot = Some(bar));
     }

@@ -14,13 +14,8 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = "dataset.json";
 const FORMAT_VERSION: u32 = 1;
 /// Name and ending of every part, in the order that the hash of the whole takes them.
-const PARTS: [(&str, &str); 5] = [
-    ("items", "jsonl"),
-    ("users", "bin"),
-    ("attributes", "jsonl"),
-    ("events", "bin"),
-    ("test", "bin"),
-];
+const PARTS: [(&str, &str); 5] =
+    [("items", "jsonl"), ("users", "bin"), ("attributes", "jsonl"), ("events", "bin"), ("test", "bin")];
 
 /// Why a data set could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +30,7 @@ pub enum DatasetError {
     Version { path: PathBuf, found: u32 },
     #[error("{path} is damaged: {detail}", path = .path.display())]
     Damaged { path: PathBuf, detail: String },
-    #[error(
-        "the data set was imported under subject key {found}, this platform's key is {expected}"
-    )]
+    #[error("the data set was imported under subject key {found}, this platform's key is {expected}")]
     OtherKey { found: String, expected: String },
 }
 
@@ -116,24 +109,15 @@ impl Dataset {
             other => other.map_err(|e| DatasetError::Read(path.clone(), e))?,
         };
         let damaged = |detail: String| DatasetError::Damaged { path: path.clone(), detail };
-        let value: serde_json::Value =
-            serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         let found = value.get("format_version").and_then(serde_json::Value::as_u64);
         let found = found.ok_or_else(|| damaged("format_version is missing".into()))?;
         if found != u64::from(FORMAT_VERSION) {
-            return Err(DatasetError::Version {
-                path,
-                found: u32::try_from(found).unwrap_or(u32::MAX),
-            });
+            return Err(DatasetError::Version { path, found: u32::try_from(found).unwrap_or(u32::MAX) });
         }
-        let manifest: Manifest =
-            serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
         if manifest.files.len() != PARTS.len() {
-            return Err(damaged(format!(
-                "{} files instead of {}",
-                manifest.files.len(),
-                PARTS.len()
-            )));
+            return Err(damaged(format!("{} files instead of {}", manifest.files.len(), PARTS.len())));
         }
         let mut parts = Vec::with_capacity(PARTS.len());
         for (part, file) in PARTS.iter().zip(&manifest.files) {
@@ -141,10 +125,7 @@ impl Dataset {
         }
         let bad = |part: usize| {
             let path = dir.join(&manifest.files[part].name);
-            move |(record, what): codec::Bad| DatasetError::Damaged {
-                path,
-                detail: format!("record {record}: {what}"),
-            }
+            move |(record, what): codec::Bad| DatasetError::Damaged { path, detail: format!("record {record}: {what}") }
         };
         let mut dataset = Self {
             items: codec::decode_items(&parts[0]).map_err(bad(0))?,
@@ -153,16 +134,13 @@ impl Dataset {
             name: manifest.name.clone(),
             ..Self::default()
         };
-        dataset.attributes =
-            codec::decode_attributes(&parts[2], dataset.users.len()).map_err(bad(2))?;
+        dataset.attributes = codec::decode_attributes(&parts[2], dataset.users.len()).map_err(bad(2))?;
         dataset.events = codec::decode_events(&parts[3], &dataset).map_err(bad(3))?;
         dataset.test = codec::decode_events(&parts[4], &dataset).map_err(bad(4))?;
         if dataset.counts() != manifest.counts {
             return Err(damaged("counts differ from the files".into()));
         }
-        if dataset.combine(&manifest.files.iter().map(|f| f.blake3.clone()).collect::<Vec<_>>())
-            != manifest.hash
-        {
+        if dataset.combine(&manifest.files.iter().map(|f| f.blake3.clone()).collect::<Vec<_>>()) != manifest.hash {
             return Err(damaged("hash differs from the content".into()));
         }
         Ok(dataset)
@@ -189,9 +167,8 @@ impl Dataset {
 
     fn combine(&self, hashes: &[String]) -> String {
         let mut hash = blake3::Hasher::new();
-        for text in [self.name.as_str(), self.key_fingerprint.as_str()]
-            .into_iter()
-            .chain(hashes.iter().map(String::as_str))
+        for text in
+            [self.name.as_str(), self.key_fingerprint.as_str()].into_iter().chain(hashes.iter().map(String::as_str))
         {
             hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
@@ -199,12 +176,7 @@ impl Dataset {
     }
 
     fn counts(&self) -> Counts {
-        Counts {
-            items: self.items.len(),
-            users: self.users.len(),
-            events: self.events.len(),
-            test: self.test.len(),
-        }
+        Counts { items: self.items.len(), users: self.users.len(), events: self.events.len(), test: self.test.len() }
     }
 }
 

@@ -45,13 +45,7 @@ pub struct WorldConfig {
 impl Default for WorldConfig {
     /// 2,000 items in 12 categories and 2,000 visitors, at the start of 2026.
     fn default() -> Self {
-        Self {
-            seed: 1,
-            items: 2_000,
-            users: 2_000,
-            categories: 12,
-            catalogue_at: 1_767_225_600_000,
-        }
+        Self { seed: 1, items: 2_000, users: 2_000, categories: 12, catalogue_at: 1_767_225_600_000 }
     }
 }
 
@@ -85,12 +79,7 @@ impl World {
         let goods = Goods::make(&config);
         let people = people::People::make(&config, &goods);
         let users = (0..config.users).map(|n| people.traits(n)).collect();
-        let by_id = goods
-            .items
-            .iter()
-            .zip(0..)
-            .map(|(item, ix)| (item.id.to_string(), ItemIx(ix)))
-            .collect();
+        let by_id = goods.items.iter().zip(0..).map(|(item, ix)| (item.id.to_string(), ItemIx(ix))).collect();
         let mut world = Self { config, goods, by_id, people, users, offset: 0.0, scale: 1.0 };
         world.calibrate();
         Ok(world)
@@ -127,13 +116,7 @@ impl World {
     }
 
     /// True probability that this visitor clicks this item in this slot. 0 for an item the world does not have.
-    pub fn click_probability(
-        &self,
-        user: u32,
-        context: Context,
-        item: ItemIx,
-        position: usize,
-    ) -> f64 {
+    pub fn click_probability(&self, user: u32, context: Context, item: ItemIx, position: usize) -> f64 {
         self.click_given_traits(&self.traits(user), context, item, position)
     }
 
@@ -143,24 +126,18 @@ impl World {
             return 0.0;
         }
         let traits = self.traits(user);
-        let clicks: f64 = slate
-            .iter()
-            .enumerate()
-            .map(|(p, &item)| self.click_given_traits(&traits, context, item, p))
-            .sum();
+        let clicks: f64 =
+            slate.iter().enumerate().map(|(p, &item)| self.click_given_traits(&traits, context, item, p)).sum();
         clicks / slate.len() as f64
     }
 
     /// The slate of `k` different items with the most expected clicks.
     pub fn oracle_slate(&self, user: u32, context: Context, k: usize) -> Vec<ItemIx> {
         let traits = self.traits(user);
-        let mut scored: Vec<(f64, ItemIx)> = (0..self.config.items)
-            .map(ItemIx)
-            .map(|item| (self.utility(&traits, context, item), item))
-            .collect();
+        let mut scored: Vec<(f64, ItemIx)> =
+            (0..self.config.items).map(ItemIx).map(|item| (self.utility(&traits, context, item), item)).collect();
         let k = k.min(scored.len());
-        let best_first =
-            |a: &(f64, ItemIx), b: &(f64, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let best_first = |a: &(f64, ItemIx), b: &(f64, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if k < scored.len() {
             scored.select_nth_unstable_by(k, best_first);
             scored.truncate(k);
@@ -169,19 +146,11 @@ impl World {
         scored.into_iter().map(|(_, item)| item).collect()
     }
 
-    fn click_given_traits(
-        &self,
-        traits: &UserTraits,
-        context: Context,
-        item: ItemIx,
-        position: usize,
-    ) -> f64 {
+    fn click_given_traits(&self, traits: &UserTraits, context: Context, item: ItemIx, position: usize) -> f64 {
         if item.index() >= self.goods.items.len() {
             return 0.0;
         }
-        let logit = self.offset
-            + self.scale * self.utility(traits, context, item)
-            + page_shift(context.page);
+        let logit = self.offset + self.scale * self.utility(traits, context, item) + page_shift(context.page);
         examination(position) * sigmoid(logit)
     }
 
@@ -216,15 +185,12 @@ impl World {
         let slots = SLATE.min(self.goods.items.len());
         let mean_examination = (0..slots).map(examination).sum::<f64>() / slots as f64;
         let random_ctr = |offset: f64, scale: f64| {
-            any.iter().map(|u| sigmoid(offset + scale * u)).sum::<f64>() / any.len() as f64
-                * mean_examination
+            any.iter().map(|u| sigmoid(offset + scale * u)).sum::<f64>() / any.len() as f64 * mean_examination
         };
         let oracle_ctr = |offset: f64, scale: f64| {
-            best.iter().map(|(e, u)| e * sigmoid(offset + scale * u)).sum::<f64>()
-                / best.len() as f64
+            best.iter().map(|(e, u)| e * sigmoid(offset + scale * u)).sum::<f64>() / best.len() as f64
         };
-        let offset_for =
-            |scale: f64| bisect(-40.0, 10.0, |offset| random_ctr(offset, scale) < RANDOM_CTR);
+        let offset_for = |scale: f64| bisect(-40.0, 10.0, |offset| random_ctr(offset, scale) < RANDOM_CTR);
         self.scale = bisect(0.1, 6.0, |scale| oracle_ctr(offset_for(scale), scale) < ORACLE_CTR);
         self.offset = offset_for(self.scale);
     }

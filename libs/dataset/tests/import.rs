@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, reason = "helpers of tests")]
 
 use attune_dataset::import::{MAX_LINE_BYTES, Reason};
-use attune_dataset::{
-    Dataset, Format, ImportError, ImportProgress, NoProgress, Report, Source, detect, import,
-};
+use attune_dataset::{Dataset, Format, ImportError, ImportProgress, NoProgress, Report, Source, detect, import};
 use attune_domain::{Context, Device, EventKind, Geo, ItemIx, PageType};
 use attune_identity::SubjectKey;
 use proptest::prelude::*;
@@ -55,8 +53,7 @@ fn events(data: &Dataset) -> Vec<(u32, &str, EventKind, i64, f32)> {
         .collect()
 }
 
-const HEADER: &str =
-    "user_id,item_id,type,occurred_at,value,request_id,position,page_type,device,geo\n";
+const HEADER: &str = "user_id,item_id,type,occurred_at,value,request_id,position,page_type,device,geo\n";
 const GOOD: &str = "u1,i1,click,2026-01-01T00:00:00Z,,,,,,\n";
 
 #[test]
@@ -90,16 +87,11 @@ fn every_reason_is_given_with_its_line_and_field() {
         let mut file = [HEADER, GOOD].concat().into_bytes();
         file.extend_from_slice(row);
         file.extend_from_slice(b"\nu1,i1,like,1700000001");
-        let (data, report) =
-            take(Format::Csv, &[("events.csv", &file), ("items.csv", b"id\ni1\n")]);
+        let (data, report) = take(Format::Csv, &[("events.csv", &file), ("items.csv", b"id\ni1\n")]);
         let shown = String::from_utf8_lossy(&row[..row.len().min(60)]);
         assert_eq!(report.rejected.iter().collect::<Vec<_>>(), [(reason, &1)], "{shown}");
         let offence = &report.first_offending[reason][0];
-        assert_eq!(
-            (offence.file.as_str(), offence.line, offence.field),
-            ("events.csv", 3, *field),
-            "{shown}"
-        );
+        assert_eq!((offence.file.as_str(), offence.line, offence.field), ("events.csv", 3, *field), "{shown}");
         assert_eq!(data.events.len(), 2, "the rows around it are kept: {shown}");
         assert!(report.to_string().contains(reason.as_str()));
     }
@@ -148,11 +140,7 @@ fn csv_is_read_whole() {
     let items = "id,title,categories,attributes,price,created_at,available\n\
         i1,\"Pan, cast-iron\",kitchen| sale,colour=black|brand=Alder,1999,2025-06-01T00:00:00Z,true\ni2,,,,,,false\n";
     let users = "user_id,age_bucket,plan\nu2,25-34,\nu3,55+,gold\n";
-    let files = [
-        ("events.csv", file.as_bytes()),
-        ("items.csv", items.as_bytes()),
-        ("users.csv", users.as_bytes()),
-    ];
+    let files = [("events.csv", file.as_bytes()), ("items.csv", items.as_bytes()), ("users.csv", users.as_bytes())];
     let (data, report) = take(Format::Csv, &files);
     assert_eq!(report.rejected_total(), 0, "{report}");
     assert_eq!(report.files.last().unwrap().ignored_columns, ["campaign"]);
@@ -168,48 +156,24 @@ fn csv_is_read_whole() {
             (2, "i2", EventKind::Click, t + 250, 1.0),
         ]
     );
-    assert_eq!(
-        data.events[0].context,
-        Context { page: PageType::Search, device: Device::Mobile, geo: Geo::EuWest }
-    );
-    assert_eq!(
-        data.events[5].context,
-        Context { page: PageType::Search, device: Device::Other, geo: Geo::Other }
-    );
-    let slots: Vec<_> =
-        data.events.iter().map(|e| e.slate.map(|s| (s.slate, s.position))).collect();
+    assert_eq!(data.events[0].context, Context { page: PageType::Search, device: Device::Mobile, geo: Geo::EuWest });
+    assert_eq!(data.events[5].context, Context { page: PageType::Search, device: Device::Other, geo: Geo::Other });
+    let slots: Vec<_> = data.events.iter().map(|e| e.slate.map(|s| (s.slate, s.position))).collect();
     assert_eq!(slots, [Some((0, 0)), Some((0, 1)), None, None, None, Some((0, 1))]);
     let item = &data.items[0];
-    assert_eq!(
-        (item.title.as_str(), item.price, item.available),
-        ("Pan, cast-iron", Some(1999), true)
-    );
+    assert_eq!((item.title.as_str(), item.price, item.available), ("Pan, cast-iron", Some(1999), true));
     assert_eq!(item.categories, ["kitchen", "sale"]);
-    assert_eq!(
-        item.attributes,
-        [("brand".into(), "Alder".into()), ("colour".into(), "black".into())]
-    );
+    assert_eq!(item.attributes, [("brand".into(), "Alder".into()), ("colour".into(), "black".into())]);
     assert_eq!((data.items[1].title.as_str(), data.items[1].available), ("i2", false));
     assert_eq!(data.users, ["u2", "u3", "u1"].map(|u| key().uid(u)));
     assert_eq!(data.attributes[0].get("age_bucket"), Some("25-34"));
-    assert_eq!(
-        (data.attributes[0].get("plan"), data.attributes[1].get("plan")),
-        (None, Some("gold"))
-    );
+    assert_eq!((data.attributes[0].get("plan"), data.attributes[1].get("plan")), (None, Some("gold")));
     assert_eq!(data.key_fingerprint, key().fingerprint());
 
     let first = data.logged_event(0, 9).unwrap();
     let second = data.logged_event(1, 9).unwrap();
-    assert_eq!(
-        (first.request_id, first.position, second.position),
-        (second.request_id, Some(0), Some(1))
-    );
-    assert!(
-        first.request_id.is_some()
-            && first.imported
-            && !first.in_decision
-            && first.event_id != second.event_id
-    );
+    assert_eq!((first.request_id, first.position, second.position), (second.request_id, Some(0), Some(1)));
+    assert!(first.request_id.is_some() && first.imported && !first.in_decision && first.event_id != second.event_id);
     assert_eq!(data.logged_event(2, 9).unwrap().request_id, None);
 }
 
@@ -228,26 +192,13 @@ nonsense
     let users = br#"{"user_id":"u1","attributes":{"age_bucket":"55+"}}
 {"user_id":"u1","attributes":{}}
 "#;
-    let (data, report) = take(
-        Format::Jsonl,
-        &[("events.jsonl", file), ("items.jsonl", items), ("users.jsonl", users)],
-    );
+    let (data, report) = take(Format::Jsonl, &[("events.jsonl", file), ("items.jsonl", items), ("users.jsonl", users)]);
     let t = 1_767_225_600_000;
-    assert_eq!(
-        events(&data),
-        [(0, "7", EventKind::Click, t + 500, 1.0), (0, "7", EventKind::Dwell, t + 1000, 3.0)]
-    );
-    assert_eq!(
-        data.items[0].attributes,
-        [("dim".into(), "true".into()), ("watts".into(), "40".into())]
-    );
+    assert_eq!(events(&data), [(0, "7", EventKind::Click, t + 500, 1.0), (0, "7", EventKind::Dwell, t + 1000, 3.0)]);
+    assert_eq!(data.items[0].attributes, [("dim".into(), "true".into()), ("watts".into(), "40".into())]);
     assert_eq!(data.attributes[0].get("age_bucket"), Some("55+"));
-    let places = |reason| {
-        report.first_offending[&reason]
-            .iter()
-            .map(|o| (o.file.as_str(), o.line, o.field))
-            .collect::<Vec<_>>()
-    };
+    let places =
+        |reason| report.first_offending[&reason].iter().map(|o| (o.file.as_str(), o.line, o.field)).collect::<Vec<_>>();
     assert_eq!(places(Reason::Malformed), [("events.jsonl", 2, None), ("events.jsonl", 6, None)]);
     assert_eq!(
         places(Reason::BadValue),
@@ -260,10 +211,8 @@ nonsense
 #[test]
 fn a_table_of_the_other_notation_fills_in() {
     let event = br#"{"user_id":"u1","item_id":"7","type":"click","occurred_at":1}"#;
-    let (table, lines): ((&str, &[u8]), (&str, &[u8])) = (
-        ("items.csv", b"id,title\n7,from csv\n"),
-        ("items.jsonl", br#"{"id":"7","title":"from jsonl"}"#),
-    );
+    let (table, lines): ((&str, &[u8]), (&str, &[u8])) =
+        (("items.csv", b"id,title\n7,from csv\n"), ("items.jsonl", br#"{"id":"7","title":"from jsonl"}"#));
     let title = |files: &[(&str, &[u8])], format| take(format, files).0.items[0].title.clone();
     assert_eq!(title(&[("events.jsonl", event), table], Format::Jsonl), "from csv");
     assert_eq!(title(&[("events.jsonl", event), table, lines], Format::Jsonl), "from jsonl");
@@ -277,13 +226,8 @@ fn movielens_rows_of_one_second_keep_the_files_order() {
     let movies = "MovieID,Title,Genres\n1,\"President, The (1995)\",Comedy|Drama\n2,Heat (1995),(no genres listed)\n2,Again (1999),Drama\n";
     let ratings = "userid,movieid,rating,timestamp\n\
         9,2,4.0,100\n9,1,3.5,100\n9,1,3.5,100\n9,1,4.5,100\n9,1,5.0,100\n9,3,5.0,100\n9,1,6,100\n9,1,5,1e9\n8,1,0.5,99\n";
-    let tags =
-        "userId,movieId,tag,timestamp\n9,1,Funny,1\n8,1,funny,2\n8,1,\"a, b\",2\n8,7,lost,2\n";
-    let files = [
-        ("movies.csv", movies.as_bytes()),
-        ("ratings.csv", ratings.as_bytes()),
-        ("tags.csv", tags.as_bytes()),
-    ];
+    let tags = "userId,movieId,tag,timestamp\n9,1,Funny,1\n8,1,funny,2\n8,1,\"a, b\",2\n8,7,lost,2\n";
+    let files = [("movies.csv", movies.as_bytes()), ("ratings.csv", ratings.as_bytes()), ("tags.csv", tags.as_bytes())];
     let (data, report) = take(Format::MovieLens, &files);
     assert_eq!(
         events(&data),
@@ -296,18 +240,11 @@ fn movielens_rows_of_one_second_keep_the_files_order() {
         ],
         "rows that differ in their stars only are both kept"
     );
-    assert_eq!(
-        data.items[0].attributes,
-        [("tags".into(), "funny, a, b".into()), ("year".into(), "1995".into())]
-    );
+    assert_eq!(data.items[0].attributes, [("tags".into(), "funny, a, b".into()), ("year".into(), "1995".into())]);
     assert!(data.items[1].categories.is_empty());
     let counts: Vec<_> = report.rejected.iter().map(|(r, n)| (*r, *n)).collect();
-    let expected = [
-        (Reason::BadTimestamp, 1),
-        (Reason::BadNumber, 1),
-        (Reason::UnknownItem, 2),
-        (Reason::Duplicate, 2),
-    ];
+    let expected =
+        [(Reason::BadTimestamp, 1), (Reason::BadNumber, 1), (Reason::UnknownItem, 2), (Reason::Duplicate, 2)];
     assert_eq!(counts, expected);
     assert_eq!(report.first_offending[&Reason::Duplicate][1].line, 4);
 }
@@ -319,24 +256,10 @@ fn lightgcn_gives_ordered_clicks_and_a_test_set() {
     let (data, report) = take(Format::LightGcn, &files);
     let start = 1_577_836_800_000;
     let train: Vec<_> = events(&data).into_iter().map(|e| (e.0, e.1, e.3 - start)).collect();
-    assert_eq!(
-        train,
-        [
-            (0, "5", 60_000),
-            (1, "6", 60_000),
-            (0, "6", 120_000),
-            (1, "5", 120_000),
-            (0, "7", 180_000)
-        ]
-    );
-    let test: Vec<_> =
-        data.test.iter().map(|e| (e.user, data.items[e.item.index()].id.as_str())).collect();
+    assert_eq!(train, [(0, "5", 60_000), (1, "6", 60_000), (0, "6", 120_000), (1, "5", 120_000), (0, "7", 180_000)]);
+    let test: Vec<_> = data.test.iter().map(|e| (e.user, data.items[e.item.index()].id.as_str())).collect();
     assert_eq!(test, [(3, "5"), (3, "9"), (0, "8")]);
-    assert_eq!(
-        data.test.last().unwrap().occurred_at - start,
-        240_000,
-        "after the user's last of train"
-    );
+    assert_eq!(data.test.last().unwrap().occurred_at - start, 240_000, "after the user's last of train");
     assert_eq!((data.users.len(), data.items.len()), (4, 5), "a user without items is a user");
     assert_eq!(
         report.rejected.iter().map(|(r, n)| (*r, *n)).collect::<Vec<_>>(),
@@ -350,24 +273,9 @@ fn bad_files_are_one_clear_error() {
         (Format::Csv, "nowhere", &[], "does not exist"),
         (Format::Csv, "", &[("other", b"x")], "events.csv does not exist"),
         (Format::Csv, "", &[("events.csv", b"")], "events.csv is empty"),
-        (
-            Format::Csv,
-            "",
-            &[("events.csv", b"user_id,item_id,when\n")],
-            "its header has no column type",
-        ),
-        (
-            Format::Csv,
-            "",
-            &[("events.csv", b"\x1f\x8b\x08\xff\n")],
-            "its first line is not a header",
-        ),
-        (
-            Format::MovieLens,
-            "",
-            &[("movies.csv", b"movieId,title,genres\n1,a,b\n")],
-            "ratings.csv does not exist",
-        ),
+        (Format::Csv, "", &[("events.csv", b"user_id,item_id,when\n")], "its header has no column type"),
+        (Format::Csv, "", &[("events.csv", b"\x1f\x8b\x08\xff\n")], "its first line is not a header"),
+        (Format::MovieLens, "", &[("movies.csv", b"movieId,title,genres\n1,a,b\n")], "ratings.csv does not exist"),
         (Format::LightGcn, "", &[("train.txt", b"user item\n")], "whole numbers"),
         (Format::Jsonl, "", &[("events.jsonl", b"a,b\n1,2\n")], "JSON object"),
     ];
@@ -425,8 +333,7 @@ fn importing_writes_nothing_and_tells_how_far_it_is() {
     let file = [HEADER, &GOOD.repeat(3)].concat();
     let dir = folder(&[("events.csv", file.as_bytes()), ("items.csv", b"id\ni1\n")]);
     let list = || {
-        let mut names: Vec<_> =
-            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         names
     };
@@ -435,10 +342,7 @@ fn importing_writes_nothing_and_tells_how_far_it_is() {
     import(&Source { format: Format::Csv, path: dir.path().into() }, &key(), &seen).unwrap();
     assert_eq!(list(), before);
     let size = file.len() as u64;
-    assert_eq!(
-        seen.0.into_inner(),
-        [("items.csv".into(), 6, 6), ("events.csv".into(), size, size)]
-    );
+    assert_eq!(seen.0.into_inner(), [("items.csv".into(), 6, 6), ("events.csv".into(), size, size)]);
 }
 
 proptest! {
@@ -459,9 +363,6 @@ proptest! {
 #[test]
 fn the_longest_line_is_still_read() {
     let padding = " ".repeat(MAX_LINE_BYTES - GOOD.trim().len());
-    let (data, _) = take(
-        Format::Csv,
-        &[("events.csv", [HEADER, GOOD.trim(), &padding, "\n"].concat().as_bytes())],
-    );
+    let (data, _) = take(Format::Csv, &[("events.csv", [HEADER, GOOD.trim(), &padding, "\n"].concat().as_bytes())]);
     assert_eq!((data.events.len(), data.events[0].item), (1, ItemIx(0)));
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 fn data(seed: u64) -> Dataset {
     let config = WorldConfig { seed, items: 30, users: 10, ..WorldConfig::default() };
-    let mut data =
-        World::new(config).unwrap().history(&SubjectKey::new(1, [7; 32]), 1_769_682_600_000, 2);
+    let mut data = World::new(config).unwrap().history(&SubjectKey::new(1, [7; 32]), 1_769_682_600_000, 2);
     data.test = data.events.split_off(data.events.len() / 2);
     data
 }
@@ -46,21 +45,12 @@ fn every_changed_byte_is_noticed() {
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
             let error = Dataset::load(dir.path()).expect_err("a flipped bit");
-            assert!(
-                matches!(error, DatasetError::Damaged { .. } | DatasetError::Version { .. }),
-                "{error}"
-            );
+            assert!(matches!(error, DatasetError::Damaged { .. } | DatasetError::Version { .. }), "{error}");
         }
         std::fs::write(&path, &good[..good.len() - 1]).unwrap();
-        assert!(
-            matches!(Dataset::load(dir.path()), Err(DatasetError::Damaged { .. })),
-            "cut short"
-        );
+        assert!(matches!(Dataset::load(dir.path()), Err(DatasetError::Damaged { .. })), "cut short");
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(
-            Dataset::load(dir.path()),
-            Err(DatasetError::Read(..) | DatasetError::Absent(_))
-        ));
+        assert!(matches!(Dataset::load(dir.path()), Err(DatasetError::Read(..) | DatasetError::Absent(_))));
         std::fs::write(&path, &good).unwrap();
     }
     assert_eq!(Dataset::load(dir.path()).unwrap(), data(1));
@@ -71,9 +61,7 @@ fn another_format_version_is_named() {
     let dir = tempfile::tempdir().unwrap();
     data(1).save(dir.path()).unwrap();
     let path = dir.path().join("dataset.json");
-    let text = std::fs::read_to_string(&path)
-        .unwrap()
-        .replace("\"format_version\": 1", "\"format_version\": 2");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"format_version\": 1", "\"format_version\": 2");
     std::fs::write(&path, text).unwrap();
     assert!(matches!(Dataset::load(dir.path()), Err(DatasetError::Version { found: 2, .. })));
 }
@@ -83,8 +71,7 @@ fn a_manifest_cannot_point_outside_its_folder() {
     let dir = tempfile::tempdir().unwrap();
     let inside = dir.path().join("set");
     data(1).save(&inside).unwrap();
-    let users =
-        files(&inside).into_iter().find(|p| p.to_string_lossy().contains("users-")).unwrap();
+    let users = files(&inside).into_iter().find(|p| p.to_string_lossy().contains("users-")).unwrap();
     let name = users.file_name().unwrap().to_str().unwrap();
     std::fs::rename(&users, dir.path().join(name)).unwrap();
     let manifest = inside.join("dataset.json");
@@ -96,10 +83,7 @@ fn a_manifest_cannot_point_outside_its_folder() {
 #[test]
 fn another_subject_key_is_refused() {
     assert!(data(1).check_key(&SubjectKey::new(1, [7; 32])).is_ok());
-    assert!(matches!(
-        data(1).check_key(&SubjectKey::new(1, [8; 32])),
-        Err(DatasetError::OtherKey { .. })
-    ));
+    assert!(matches!(data(1).check_key(&SubjectKey::new(1, [8; 32])), Err(DatasetError::OtherKey { .. })));
 }
 
 #[test]

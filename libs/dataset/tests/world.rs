@@ -57,9 +57,7 @@ proptest! {
 fn one_seed_is_one_world() {
     let config = WorldConfig { items: 300, users: 50, ..WorldConfig::default() };
     let key = SubjectKey::new(1, [7; 32]);
-    let hash = |seed| {
-        World::new(WorldConfig { seed, ..config.clone() }).unwrap().history(&key, NOW, 3).hash()
-    };
+    let hash = |seed| World::new(WorldConfig { seed, ..config.clone() }).unwrap().history(&key, NOW, 3).hash();
     assert_eq!(hash(5), hash(5));
     assert_ne!(hash(5), hash(6));
     let visits = |seed| {
@@ -86,10 +84,8 @@ fn every_seed_is_calibrated() {
         let users = 500;
         for user in 1_000..1_000 + users {
             let context = world.traits(user).usual_context();
-            random +=
-                world.expected_ctr(user, context, &random_slate(rng, 2_000)) / f64::from(users);
-            oracle += world.expected_ctr(user, context, &world.oracle_slate(user, context, SLATE))
-                / f64::from(users);
+            random += world.expected_ctr(user, context, &random_slate(rng, 2_000)) / f64::from(users);
+            oracle += world.expected_ctr(user, context, &world.oracle_slate(user, context, SLATE)) / f64::from(users);
         }
         eprintln!("seed {seed}: random {random:.4}, oracle {oracle:.4}");
         assert!((0.05..0.08).contains(&random), "seed {seed}: random {random}");
@@ -118,10 +114,7 @@ fn visitors_click_as_often_as_expected() {
     }
     // Four standard deviations of a sum of that many draws.
     let slack = 4.0 * (slots as f64 * 0.25).sqrt();
-    assert!(
-        (f64::from(clicks) - expected).abs() < slack,
-        "{clicks} clicks, {expected:.0} expected"
-    );
+    assert!((f64::from(clicks) - expected).abs() < slack, "{clicks} clicks, {expected:.0} expected");
     let rate = f64::from(converted) / f64::from(clicks);
     assert!((0.03..0.25).contains(&rate), "conversion {rate}");
 }
@@ -162,9 +155,7 @@ fn the_history_is_a_valid_data_set() {
     eprintln!("{} events", data.events.len());
     assert!((100_000..=160_000).contains(&data.events.len()), "{} events", data.events.len());
     assert!(data.events.is_sorted_by_key(|e| e.occurred_at));
-    assert!(
-        data.events.iter().all(|e| e.occurred_at < NOW && e.occurred_at > NOW - 29 * 86_400_000)
-    );
+    assert!(data.events.iter().all(|e| e.occurred_at < NOW && e.occurred_at > NOW - 29 * 86_400_000));
     let mut shown: HashMap<u32, Vec<ItemIx>> = HashMap::new();
     let mut last: HashMap<u32, UnixMillis> = HashMap::new();
     let (mut clicks, mut found) = (0, 0);
@@ -172,19 +163,12 @@ fn the_history_is_a_valid_data_set() {
         match (e.kind, e.slate) {
             (EventKind::Impression, Some(slot)) => {
                 let slate = shown.entry(slot.slate).or_default();
-                assert_eq!(
-                    slate.len(),
-                    usize::from(slot.position),
-                    "impressions stand in slot order"
-                );
+                assert_eq!(slate.len(), usize::from(slot.position), "impressions stand in slot order");
                 slate.push(e.item);
             }
             (EventKind::Impression, None) => panic!("an impression without a slate"),
             (kind, slot) => {
-                assert!(
-                    last.insert(e.user, e.occurred_at) < Some(e.occurred_at),
-                    "interactions of one user never tie"
-                );
+                assert!(last.insert(e.user, e.occurred_at) < Some(e.occurred_at), "interactions of one user never tie");
                 if let Some(slot) = slot {
                     assert_eq!(shown[&slot.slate][usize::from(slot.position)], e.item);
                     clicks += u32::from(kind == EventKind::Click);
@@ -194,11 +178,7 @@ fn the_history_is_a_valid_data_set() {
             }
         }
     }
-    assert!(
-        shown.values().all(
-            |slate| slate.len() == SLATE && slate.iter().collect::<HashSet<_>>().len() == SLATE
-        )
-    );
+    assert!(shown.values().all(|slate| slate.len() == SLATE && slate.iter().collect::<HashSet<_>>().len() == SLATE));
     let rate = f64::from(clicks) / (shown.len() * SLATE) as f64;
     eprintln!("{} slates, click rate {rate:.4}, {found} found", shown.len());
     assert!((0.05..0.12).contains(&rate), "click rate {rate}");
@@ -206,8 +186,7 @@ fn the_history_is_a_valid_data_set() {
     let titles: HashSet<_> = data.items.iter().map(|i| &i.title).collect();
     assert_eq!(titles.len(), data.items.len());
     assert!(
-        data.items.iter().all(|i| i.created_at.unwrap() <= WorldConfig::default().catalogue_at
-            && i.price.unwrap() > 0)
+        data.items.iter().all(|i| i.created_at.unwrap() <= WorldConfig::default().catalogue_at && i.price.unwrap() > 0)
     );
 
     let dir = tempfile::tempdir().unwrap();
@@ -218,26 +197,17 @@ fn the_history_is_a_valid_data_set() {
 #[test]
 fn small_and_odd_worlds_work() {
     for (items, users, categories) in [(1, 1, 2), (3, 1, 16), (25, 4, 2)] {
-        let world =
-            World::new(WorldConfig { items, users, categories, ..WorldConfig::default() }).unwrap();
+        let world = World::new(WorldConfig { items, users, categories, ..WorldConfig::default() }).unwrap();
         let slate = world.oracle_slate(9, Context::DEFAULT, 100);
         assert_eq!(slate.len(), items as usize);
         assert_eq!(world.click_probability(0, Context::DEFAULT, ItemIx::UNKNOWN, 0), 0.0);
         assert_eq!(world.expected_ctr(0, Context::DEFAULT, &[]), 0.0);
-        assert!(
-            world
-                .visitor(0, 1)
-                .react(&world, &[ItemIx::UNKNOWN], Context::DEFAULT)
-                .actions
-                .is_empty()
-        );
+        assert!(world.visitor(0, 1).react(&world, &[ItemIx::UNKNOWN], Context::DEFAULT).actions.is_empty());
         world.history(&SubjectKey::new(1, [7; 32]), NOW, 2);
         assert_eq!(world.find(world.items()[0].id.as_str()), Some(ItemIx(0)));
     }
     for (items, users, categories) in [(0, 1, 2), (1, 0, 2), (1, 1, 1), (1, 1, 17)] {
-        assert!(
-            World::new(WorldConfig { items, users, categories, ..WorldConfig::default() }).is_err()
-        );
+        assert!(World::new(WorldConfig { items, users, categories, ..WorldConfig::default() }).is_err());
     }
     assert!(examination(0) == 1.0);
 }

@@ -56,8 +56,7 @@ mod tests {
     }
 
     fn quantile(sampler: Sampler, alpha: f32, beta: f32, q: f64) -> f32 {
-        let mut draws: Vec<f32> =
-            (0..40_000).map(|i| draw(sampler, mix(i), i as u32 % 977, alpha, beta)).collect();
+        let mut draws: Vec<f32> = (0..40_000).map(|i| draw(sampler, mix(i), i as u32 % 977, alpha, beta)).collect();
         draws.sort_by(f32::total_cmp);
         draws[(q * draws.len() as f64) as usize]
     }
@@ -66,8 +65,7 @@ mod tests {
     fn the_fast_sampler_has_the_exact_quantiles() {
         for (alpha, beta) in [(2.0, 50.0), (5.0, 95.0), (20.0, 80.0)] {
             for q in [0.05, 0.5, 0.95, 0.99] {
-                let (fast, exact) =
-                    (quantile(Sampler::Fast, alpha, beta, q), quantile(Sampler::Exact, alpha, beta, q));
+                let (fast, exact) = (quantile(Sampler::Fast, alpha, beta, q), quantile(Sampler::Exact, alpha, beta, q));
                 let error = (fast / exact - 1.0).abs();
                 assert!(error < 0.05, "Beta({alpha}, {beta}) at {q}: {fast} for {exact}");
             }

@@ -35,9 +35,9 @@ pub fn pack_slots(slots: &[Slot]) -> Vec<u8> {
     slots
         .chunks(4)
         .map(|four| {
-            four.iter().enumerate().fold(0, |byte, (i, s)| {
-                byte | (u8::from(s.exploration) | u8::from(s.uniform) << 1) << (2 * i)
-            })
+            four.iter()
+                .enumerate()
+                .fold(0, |byte, (i, s)| byte | (u8::from(s.exploration) | u8::from(s.uniform) << 1) << (2 * i))
         })
         .collect()
 }
@@ -72,8 +72,7 @@ mod tests {
 
     #[test]
     fn slots_survive_packing() {
-        let slots: Vec<_> =
-            (0..11).map(|i| Slot { exploration: i % 3 == 0, uniform: i % 2 == 0 }).collect();
+        let slots: Vec<_> = (0..11).map(|i| Slot { exploration: i % 3 == 0, uniform: i % 2 == 0 }).collect();
         assert_eq!(unpack_slots(&pack_slots(&slots), 11), slots);
         assert_eq!(unpack_slots(&[], 2), [Slot::default(); 2]);
     }

@@ -45,8 +45,7 @@ impl Policy {
     }
 
     pub fn from_array(values: &[f32]) -> Option<Self> {
-        let &[uniform, prior_rewards, exploration_min, exploration_max, category_share, category_decay] = values
-        else {
+        let &[uniform, prior_rewards, exploration_min, exploration_max, category_share, category_decay] = values else {
             return None;
         };
         Some(Self { uniform, prior_rewards, exploration_min, exploration_max, category_share, category_decay })
@@ -203,9 +202,8 @@ pub fn choose(
             // As many of the last slots as the lower bound still lacks must explore.
             let must_explore = at_least.saturating_sub(exploring) >= left;
             let may_explore = exploring < at_most;
-            let fits = |&i: &usize| {
-                !s.taken[i] && if s.is_top[i] { !must_explore } else { may_explore || must_explore }
-            };
+            let fits =
+                |&i: &usize| !s.taken[i] && if s.is_top[i] { !must_explore } else { may_explore || must_explore };
             let taken_before = s.pool[first..].iter().take_while(|&&key| s.taken[index(key)]).count();
             first += taken_before;
             let mut pool = s.pool[first..].iter().map(|&key| index(key));
@@ -347,7 +345,17 @@ mod tests {
 
     fn run(case: &Case, policy: &Policy, seed: u64, limit: usize, posteriors: &Posteriors) -> Chosen {
         let facts = ItemFacts { base_rates: &case.base_rates, categories: &case.categories };
-        choose(policy, Sampler::Fast, seed, limit, &case.items, &case.scores, facts, posteriors, &mut Scratch::default())
+        choose(
+            policy,
+            Sampler::Fast,
+            seed,
+            limit,
+            &case.items,
+            &case.scores,
+            facts,
+            posteriors,
+            &mut Scratch::default(),
+        )
     }
 
     #[test]

@@ -101,9 +101,7 @@ impl Uid {
 
     /// Evenly spread 64 bits for sharding and assignment. Not secret, not for logs.
     pub fn spread(&self) -> u64 {
-        u64::from_le_bytes([
-            self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7], self.0[8],
-        ])
+        u64::from_le_bytes([self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7], self.0[8]])
     }
 }
 

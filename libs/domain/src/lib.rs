@@ -15,7 +15,9 @@ mod state;
 pub use catalogue::{Catalogue, Item, ItemUpdate, MAX_ATTRIBUTES, MAX_CATEGORIES};
 pub use context::{Context, Device, Geo, PageType, Segment};
 pub use event::{EventKind, LoggedEvent};
-pub use ids::{BySpread, SpreadHasher, EventId, EventKey, Id, IdError, ItemId, ItemIx, ModelVersion, RequestId, SessionId, Uid};
+pub use ids::{
+    BySpread, EventId, EventKey, Id, IdError, ItemId, ItemIx, ModelVersion, RequestId, SessionId, SpreadHasher, Uid,
+};
 pub use level::{CacheStatus, Level, LevelReason, Reason, Source, Tier, Variant};
 pub use posterior::{PosteriorCounts, PosteriorSnapshot};
 pub use state::{MAX_SEEN, SeenItem, StateVersion, UserAttributes, UserState, UserWindow, WINDOW_EVENTS, WindowEvent};

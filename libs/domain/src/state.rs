@@ -77,7 +77,8 @@ impl UserWindow {
             Err(i) => {
                 self.seen.insert(i, SeenItem { item, last_at: at });
                 if self.seen.len() > MAX_SEEN
-                    && let Some(oldest) = (0..self.seen.len()).min_by_key(|&i| (self.seen[i].last_at, self.seen[i].item))
+                    && let Some(oldest) =
+                        (0..self.seen.len()).min_by_key(|&i| (self.seen[i].last_at, self.seen[i].item))
                 {
                     self.seen.remove(oldest);
                 }

@@ -18,9 +18,8 @@ fn edge(c: &mut Criterion) {
     let user: Vec<f32> = (0..DIM).map(|_| next()).collect();
     let mut compact = CompactRows::new(DIM, 2);
     rows.chunks(DIM).for_each(|row| compact.push(row));
-    let lists: Vec<Vec<u32>> = (0..600)
-        .map(|_| (0..CANDIDATES).map(|_| ((next() + 0.5) * ITEMS as f32) as u32 % ITEMS).collect())
-        .collect();
+    let lists: Vec<Vec<u32>> =
+        (0..600).map(|_| (0..CANDIDATES).map(|_| ((next() + 0.5) * ITEMS as f32) as u32 % ITEMS).collect()).collect();
     let mut lists = lists.iter().cycle();
     let mut list = || lists.next().expect("a cycle does not end");
     let mut out = vec![0.0; CANDIDATES];

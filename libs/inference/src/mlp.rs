@@ -12,9 +12,7 @@ const BLOCK: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum MlpError {
-    #[error(
-        "layer {layer} has {weights} weights and {biases} biases, expected {outputs} outputs of {inputs} inputs"
-    )]
+    #[error("layer {layer} has {weights} weights and {biases} biases, expected {outputs} outputs of {inputs} inputs")]
     Shape { layer: usize, weights: usize, biases: usize, outputs: usize, inputs: usize },
     #[error("layer {0} has a weight that is not finite")]
     NotFinite(usize),
@@ -112,19 +110,14 @@ impl Mlp {
                 next.resize(count * stride, 0.0);
                 run(isa, layer, &here, count, &mut next);
                 if last {
-                    for (to, from) in
-                        out.chunks_exact_mut(layer.outputs).zip(next.chunks_exact(stride))
-                    {
+                    for (to, from) in out.chunks_exact_mut(layer.outputs).zip(next.chunks_exact(stride)) {
                         to.copy_from_slice(&from[..layer.outputs]);
                     }
                     break;
                 }
                 here.clear();
-                for (from, input) in next.chunks_exact(stride).zip(block.chunks_exact(self.inputs))
-                {
-                    here.extend(
-                        from[..layer.outputs].iter().map(|&x| if x > 0.0 { x } else { 0.0 }),
-                    );
+                for (from, input) in next.chunks_exact(stride).zip(block.chunks_exact(self.inputs)) {
+                    here.extend(from[..layer.outputs].iter().map(|&x| if x > 0.0 { x } else { 0.0 }));
                     if reads_inputs {
                         here.extend_from_slice(input);
                     }
@@ -151,22 +144,11 @@ fn pack(layer: &Layer, inputs: usize) -> Packed {
 /// `out[r * stride + o]` for every row and padded output of the layer.
 fn run(isa: Isa, layer: &Packed, rows: &[f32], count: usize, out: &mut [f32]) {
     let stride = layer.panels() * PANEL;
-    assert!(
-        rows.len() >= count * layer.inputs && out.len() >= count * stride,
-        "the caller sized the buffers"
-    );
+    assert!(rows.len() >= count * layer.inputs && out.len() >= count * stride, "the caller sized the buffers");
     for panel in 0..layer.panels() {
-        let weights =
-            &layer.weights[panel * layer.inputs * PANEL..(panel + 1) * layer.inputs * PANEL];
+        let weights = &layer.weights[panel * layer.inputs * PANEL..(panel + 1) * layer.inputs * PANEL];
         let bias = &layer.bias[panel * PANEL..(panel + 1) * PANEL];
-        let tile = crate::tile::Tile {
-            rows,
-            inputs: layer.inputs,
-            weights,
-            bias,
-            stride,
-            column: panel * PANEL,
-        };
+        let tile = crate::tile::Tile { rows, inputs: layer.inputs, weights, bias, stride, column: panel * PANEL };
         crate::tile::run(isa, &tile, count, out);
     }
 }
@@ -192,8 +174,7 @@ mod tests {
     fn layers(seed: u64, widths: &[usize]) -> Vec<Layer> {
         (1..widths.len())
             .map(|at| {
-                let reads =
-                    widths[at - 1] + if at + 1 == widths.len() && at > 1 { widths[0] } else { 0 };
+                let reads = widths[at - 1] + if at + 1 == widths.len() && at > 1 { widths[0] } else { 0 };
                 let scale = 2.0 / (reads as f32).sqrt();
                 Layer {
                     weights: numbers(seed + at as u64 * 977, widths[at] * reads, scale),
@@ -244,9 +225,7 @@ mod tests {
                 x = Tensor::cat(&[&x, &input], 1).unwrap();
             }
             let outputs = layer.bias.len();
-            let weights =
-                Tensor::from_slice(&layer.weights, (outputs, layer.weights.len() / outputs), cpu)
-                    .unwrap();
+            let weights = Tensor::from_slice(&layer.weights, (outputs, layer.weights.len() / outputs), cpu).unwrap();
             let bias = Tensor::from_slice(&layer.bias, outputs, cpu).unwrap();
             x = x.matmul(&weights.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
             if at < 2 {

@@ -16,14 +16,8 @@ pub(crate) struct Tile<'a> {
 /// Fills the panel's columns of `count` rows.
 pub(crate) fn run(isa: Isa, tile: &Tile, count: usize, out: &mut [f32]) {
     assert!(tile.rows.len() >= count * tile.inputs, "rows hold `count` rows");
-    assert!(
-        tile.weights.len() == tile.inputs * PANEL && tile.bias.len() == PANEL,
-        "weights are one panel"
-    );
-    assert!(
-        count == 0 || out.len() >= (count - 1) * tile.stride + tile.column + PANEL,
-        "out holds the panel"
-    );
+    assert!(tile.weights.len() == tile.inputs * PANEL && tile.bias.len() == PANEL, "weights are one panel");
+    assert!(count == 0 || out.len() >= (count - 1) * tile.stride + tile.column + PANEL, "out holds the panel");
     match isa {
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "vector instructions")]
@@ -57,8 +51,8 @@ fn portable(tile: &Tile, count: usize, out: &mut [f32]) {
 mod x86 {
     use super::{PANEL, Tile};
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     /// # Safety
@@ -90,8 +84,7 @@ mod x86 {
         // SAFETY: `super::run` checked that rows, weights, bias and out reach as far as they are read and written.
         unsafe {
             let bias = tile.bias.as_ptr();
-            let mut sums: [[__m512; 2]; R] =
-                [[_mm512_loadu_ps(bias), _mm512_loadu_ps(bias.add(16))]; R];
+            let mut sums: [[__m512; 2]; R] = [[_mm512_loadu_ps(bias), _mm512_loadu_ps(bias.add(16))]; R];
             let rows = tile.rows.as_ptr().add(first * tile.inputs);
             let mut weights = tile.weights.as_ptr();
             for k in 0..tile.inputs {
@@ -139,8 +132,7 @@ mod x86 {
         // SAFETY: `super::run` checked that rows, weights, bias and out reach as far as they are read and written.
         unsafe {
             let bias = tile.bias.as_ptr().add(half);
-            let mut sums: [[__m256; 2]; R] =
-                [[_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]; R];
+            let mut sums: [[__m256; 2]; R] = [[_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]; R];
             let rows = tile.rows.as_ptr().add(first * tile.inputs);
             let weights = tile.weights.as_ptr().add(half);
             for k in 0..tile.inputs {

@@ -30,12 +30,7 @@ fn median(mut run: impl FnMut()) -> Duration {
 
 fn main() -> anyhow::Result<()> {
     let data = world::sized(3, 2000, 2000);
-    println!(
-        "{} events of {} visitors about {} items",
-        data.events.len(),
-        data.users.len(),
-        data.items.len()
-    );
+    println!("{} events of {} visitors about {} items", data.events.len(), data.users.len(), data.items.len());
     let began = Instant::now();
     let bundle = train(&data, &TrainConfig::default(), &Bar::default())?;
     println!("trained in {:.1} s", began.elapsed().as_secs_f64());
@@ -46,31 +41,18 @@ fn main() -> anyhow::Result<()> {
     let table = ItemTable::new(&bundle, &data.items);
     let window = world::window(&(0..50).map(|i| i * 37 % 2000).collect::<Vec<u32>>());
     let attributes = UserAttributes::default();
-    let input = UserInput {
-        window: &window,
-        attributes: &attributes,
-        context: Context::DEFAULT,
-        now: 401 * 86_400_000,
-    };
+    let input =
+        UserInput { window: &window, attributes: &attributes, context: Context::DEFAULT, now: 401 * 86_400_000 };
     let vector = bundle.user_vector(&table, &input);
     let candidates: Vec<ItemIx> = (0..500).map(|i| ItemIx(i * 3)).collect();
     let numbers: Vec<u32> = candidates.iter().map(|ix| ix.0).collect();
     let mut dots = vec![0.0; candidates.len()];
 
-    println!(
-        "user vector of 50 events: {:?}",
-        median(|| drop(black_box(bundle.user_vector(&table, &input))))
-    );
+    println!("user vector of 50 events: {:?}", median(|| drop(black_box(bundle.user_vector(&table, &input)))));
     println!(
         "500 dot products: {:?}",
         median(|| {
-            attune_inference::gather_dot(
-                table.vectors(),
-                table.dim(),
-                &vector,
-                &numbers,
-                &mut dots,
-            );
+            attune_inference::gather_dot(table.vectors(), table.dim(), &vector, &numbers, &mut dots);
         })
     );
     println!(
@@ -87,10 +69,7 @@ fn main() -> anyhow::Result<()> {
     let rows: Vec<f32> = (0..500 * 100).map(|i| (i % 23) as f32 * 0.1 - 1.0).collect();
     let mut out = vec![0.0; 1500];
     for &isa in Isa::available() {
-        println!(
-            "500 x 100 -> 128 -> 64 -> 3 on {isa:?}: {:?}",
-            median(|| model.forward_on(isa, &rows, &mut out))
-        );
+        println!("500 x 100 -> 128 -> 64 -> 3 on {isa:?}: {:?}", median(|| model.forward_on(isa, &rows, &mut out)));
     }
     Ok(())
 }

@@ -31,11 +31,7 @@ struct Stages {
 impl Progress for Stages {
     fn stage(&self, name: &str, total: u64) {
         self.bar.stage(name, total);
-        let before = self
-            .began
-            .lock()
-            .ok()
-            .and_then(|mut began| began.replace((name.to_owned(), Instant::now())));
+        let before = self.began.lock().ok().and_then(|mut began| began.replace((name.to_owned(), Instant::now())));
         if let Some((name, began)) = before {
             eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
         }
@@ -49,25 +45,18 @@ impl Progress for Stages {
 fn config(overrides: &[String]) -> anyhow::Result<TrainConfig> {
     let mut fields = serde_json::to_value(TrainConfig::default())?;
     for pair in overrides {
-        let (name, value) =
-            pair.split_once('=').ok_or_else(|| anyhow::anyhow!("{pair} is not field=value"))?;
+        let (name, value) = pair.split_once('=').ok_or_else(|| anyhow::anyhow!("{pair} is not field=value"))?;
         fields[name] = serde_json::from_str(value)?;
     }
     Ok(serde_json::from_value(fields)?)
 }
 
 /// The best unseen items by the user vector alone.
-fn retrieve(
-    bundle: &Bundle,
-    table: &ItemTable,
-    input: &UserInput,
-    limit: usize,
-) -> (Vec<f32>, Vec<ItemIx>) {
+fn retrieve(bundle: &Bundle, table: &ItemTable, input: &UserInput, limit: usize) -> (Vec<f32>, Vec<ItemIx>) {
     let vector = bundle.user_vector(table, input);
     let mut scores = vec![0.0; table.len()];
     attune_inference::score_rows(table.vectors(), table.dim(), &vector, &mut scores);
-    let mut order: Vec<u32> =
-        (0..table.len() as u32).filter(|&ix| !input.window.has_seen(ItemIx(ix))).collect();
+    let mut order: Vec<u32> = (0..table.len() as u32).filter(|&ix| !input.window.has_seen(ItemIx(ix))).collect();
     order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
     order.truncate(limit);
     (vector, order.into_iter().map(ItemIx).collect())
@@ -90,14 +79,12 @@ fn main() -> anyhow::Result<()> {
     let attributes = UserAttributes::default();
     let towers = evaluation::evaluate("towers", &split, &bar, |window, at| {
         let case = &split.cases[at];
-        let input =
-            UserInput { window, attributes: &attributes, context: case.context, now: case.at };
+        let input = UserInput { window, attributes: &attributes, context: case.context, now: case.at };
         retrieve(&bundle, &table, &input, CANDIDATES).1
     });
     let ranker = evaluation::evaluate("towers, ranked", &split, &bar, |window, at| {
         let case = &split.cases[at];
-        let input =
-            UserInput { window, attributes: &attributes, context: case.context, now: case.at };
+        let input = UserInput { window, attributes: &attributes, context: case.context, now: case.at };
         let (vector, candidates) = retrieve(&bundle, &table, &input, CANDIDATES);
         let scores = bundle.rank(&table, &input, &vector, &candidates).click;
         let mut order: Vec<usize> = (0..candidates.len()).collect();
@@ -107,21 +94,14 @@ fn main() -> anyhow::Result<()> {
     let popularity = Popularity::new(&split.train);
     let knn = ItemKnn::new(&split.train, 100);
     let reports = [
-        evaluation::evaluate("random", &split, &bar, |_, at| {
-            evaluation::random(data.items.len(), 1, at)
-        }),
+        evaluation::evaluate("random", &split, &bar, |_, at| evaluation::random(data.items.len(), 1, at)),
         evaluation::evaluate("popularity", &split, &bar, |_, _| popularity.recommend().to_vec()),
         evaluation::evaluate("item-kNN (100)", &split, &bar, |window, _| knn.recommend(window)),
         towers,
         ranker,
     ];
     drop(bar);
-    println!(
-        "{} cases, {} items, trained in {:.0} s",
-        split.cases.len(),
-        data.items.len(),
-        took.as_secs_f64()
-    );
+    println!("{} cases, {} items, trained in {:.0} s", split.cases.len(), data.items.len(), took.as_secs_f64());
     for (name, metric) in &bundle.manifest().metrics {
         println!("  {name} {:.4} ({} samples)", metric.value, metric.samples);
     }
@@ -139,10 +119,7 @@ fn main() -> anyhow::Result<()> {
         let served: &Report = &reports[4];
         for other in [&reports[2], &reports[3]] {
             if let Some(d) = evaluation::paired_bootstrap(served, other, measure, 2000, 1) {
-                println!(
-                    "ranked less {}, {measure:?}: {:+.4} [{:+.4}, {:+.4}]",
-                    other.name, d.mean, d.low, d.high
-                );
+                println!("ranked less {}, {measure:?}: {:+.4} [{:+.4}, {:+.4}]", other.name, d.mean, d.low, d.high);
             }
         }
         good &= served.mean(measure).is_some_and(|value| value >= floor);

@@ -95,9 +95,7 @@ impl Bundle {
         let mut rows = row.clone();
         for group in FeatureGroup::ALL {
             let means = self.ranker.mean.iter().zip(&row).enumerate();
-            rows.extend(
-                means.map(|(at, (&mean, &x))| if features::group(at) == group { mean } else { x }),
-            );
+            rows.extend(means.map(|(at, (&mean, &x))| if features::group(at) == group { mean } else { x }));
         }
         let heads = self.manifest().heads.len();
         let mut outputs = vec![0.0; heads * (FeatureGroup::ALL.len() + 1)];

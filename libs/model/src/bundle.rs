@@ -89,14 +89,11 @@ impl Bundle {
         manifest.sections = BTreeMap::new();
         for (name, _) in SECTIONS {
             let bytes = bundle.encode(name)?;
-            let section = Section {
-                hash: blake3::hash(&bytes).to_hex().to_string(),
-                bytes: bytes.len() as u64,
-            };
+            let section = Section { hash: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
             manifest.sections.insert(name.to_owned(), section);
         }
-        bundle.manifest_bytes = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| BundleError::Manifest(error.to_string()))?;
+        bundle.manifest_bytes =
+            serde_json::to_vec_pretty(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
         bundle.version = version_of(&bundle.manifest_bytes);
         bundle.manifest = manifest;
         Ok(bundle)
@@ -123,8 +120,7 @@ impl Bundle {
         let (n, dim) = (manifest.trained_items, manifest.dim);
         let latent = dim - crate::FIXED_COORDINATES;
         let values = manifest.schema.attribute_columns().map(|(_, values)| values.len()).sum();
-        let vocabulary: Vocabulary =
-            part("vocabulary", serde_json::from_slice(bytes("vocabulary")))?;
+        let vocabulary: Vocabulary = part("vocabulary", serde_json::from_slice(bytes("vocabulary")))?;
         let bundle = Self {
             version: version_of(&manifest_bytes),
             items: part("items", ItemSection::decode(bytes("items"), n, dim))?,
@@ -146,8 +142,7 @@ impl Bundle {
         }
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(|e| BundleError::Write(parent.into(), e))?;
-        let name =
-            dir.file_name().map_or_else(|| "bundle".into(), |n| n.to_string_lossy().into_owned());
+        let name = dir.file_name().map_or_else(|| "bundle".into(), |n| n.to_string_lossy().into_owned());
         let aside = parent.join(format!(".{name}.{}.partial", self.version));
         let cleared = fs::remove_dir_all(&aside);
         if let Err(e) = cleared
@@ -161,8 +156,7 @@ impl Bundle {
         }
         write(&aside.join(MANIFEST), &self.manifest_bytes)?;
         write(&aside.join(MANIFEST_HASH), blake3::hash(&self.manifest_bytes).to_hex().as_bytes())?;
-        let renamed =
-            sync(&aside).and_then(|()| fs::rename(&aside, dir)).and_then(|()| sync(parent));
+        let renamed = sync(&aside).and_then(|()| fs::rename(&aside, dir)).and_then(|()| sync(parent));
         renamed.map_err(|e| {
             // What is left aside is worthless; the error that matters is the rename's.
             let _ = fs::remove_dir_all(&aside);
@@ -209,9 +203,7 @@ impl Bundle {
 
     /// Whether a catalogue begins with the items the bundle was trained with.
     pub fn fits(&self, items: &[Item]) -> bool {
-        items
-            .get(..self.trained_items())
-            .is_some_and(|items| catalogue_hash(items) == self.manifest.catalogue_hash)
+        items.get(..self.trained_items()).is_some_and(|items| catalogue_hash(items) == self.manifest.catalogue_hash)
     }
 
     pub fn cohorts(&self) -> &Cohorts {
@@ -250,8 +242,8 @@ impl Files {
         if expected.trim_ascii() != blake3::hash(&manifest_bytes).to_hex().as_bytes() {
             damaged.push("manifest".to_owned());
         }
-        let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
-            .map_err(|error| BundleError::Manifest(error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&manifest_bytes).map_err(|error| BundleError::Manifest(error.to_string()))?;
         check(&manifest)?;
         let mut sections = BTreeMap::new();
         for (name, file) in SECTIONS {
@@ -286,16 +278,10 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         return Err(BundleError::Format(manifest.format));
     }
     if !(8..=4096).contains(&manifest.dim) {
-        return Err(BundleError::Manifest(format!(
-            "dim {} is not between 8 and 4096",
-            manifest.dim
-        )));
+        return Err(BundleError::Manifest(format!("dim {} is not between 8 and 4096", manifest.dim)));
     }
     if manifest.trained_items >= u32::MAX as usize {
-        return Err(BundleError::Manifest(format!(
-            "trained_items {} is too large",
-            manifest.trained_items
-        )));
+        return Err(BundleError::Manifest(format!("trained_items {} is too large", manifest.trained_items)));
     }
     if manifest.schema.attribute_columns().any(|(_, values)| values.is_empty()) {
         return Err(BundleError::Manifest("an attribute column has no values".into()));
@@ -303,10 +289,7 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     Ok(())
 }
 
-fn part<T, E: Into<Malformed>>(
-    section: &'static str,
-    result: Result<T, E>,
-) -> Result<T, BundleError> {
+fn part<T, E: Into<Malformed>>(section: &'static str, result: Result<T, E>) -> Result<T, BundleError> {
     result.map_err(|error| BundleError::Malformed { section, reason: error.into().0 })
 }
 

@@ -48,10 +48,8 @@ pub(crate) fn width(dim: usize) -> usize {
 
 impl ContentSection {
     pub(crate) fn new(vocabulary: Vocabulary) -> Self {
-        let categories =
-            vocabulary.categories.iter().zip(0u16..).map(|(c, i)| (c.clone(), i)).collect();
-        let tokens =
-            vocabulary.tokens.iter().enumerate().map(|(i, t)| (t.clone(), i + 1)).collect();
+        let categories = vocabulary.categories.iter().zip(0u16..).map(|(c, i)| (c.clone(), i)).collect();
+        let tokens = vocabulary.tokens.iter().enumerate().map(|(i, t)| (t.clone(), i + 1)).collect();
         Self { vocabulary, categories, tokens, weights: Vec::new(), unseen: ItemStats::default() }
     }
 
@@ -82,11 +80,7 @@ impl ContentSection {
     /// The content as the ranker reads it.
     pub(crate) fn read(&self, item: &Item) -> ItemContent {
         ItemContent {
-            categories: item
-                .categories
-                .iter()
-                .filter_map(|c| self.categories.get(c).copied())
-                .collect(),
+            categories: item.categories.iter().filter_map(|c| self.categories.get(c).copied()).collect(),
             created_at: created_at(item),
             price: item.price.map(|price| attune_inference::ln_1p(price.max(0) as f32)),
         }
@@ -99,11 +93,7 @@ impl ContentSection {
         tensors.encode()
     }
 
-    pub(crate) fn decode(
-        vocabulary: Vocabulary,
-        bytes: &[u8],
-        dim: usize,
-    ) -> Result<Self, Malformed> {
+    pub(crate) fn decode(vocabulary: Vocabulary, bytes: &[u8], dim: usize) -> Result<Self, Malformed> {
         let stored = Stored::decode(bytes)?;
         let rows = vocabulary.tokens.len() + 1;
         if rows > MAX_TOKENS + 1 || vocabulary.categories.len() > MAX_TOKENS {

@@ -43,23 +43,15 @@ pub fn leave_out(data: &Dataset, back: usize) -> Split {
     let mut touched: Vec<HashSet<ItemIx>> = vec![HashSet::new(); data.users.len()];
     for (index, event) in data.events.iter().enumerate() {
         let user = event.user as usize;
-        if event.kind != EventKind::Impression
-            && touched[user].insert(event.item)
-            && likes(event.kind)
-        {
+        if event.kind != EventKind::Impression && touched[user].insert(event.item) && likes(event.kind) {
             first_touches[user].push(index);
         }
     }
-    let held = |touches: &Vec<usize>| {
-        (touches.len() > back && back > 0).then(|| touches[touches.len() - back])
-    };
+    let held = |touches: &Vec<usize>| (touches.len() > back && back > 0).then(|| touches[touches.len() - back]);
     let cuts: Vec<Option<usize>> = first_touches.iter().map(held).collect();
     // A slate is shown before it is clicked; its impressions must not stay behind and give the answer away.
-    let slates: HashSet<(u32, u32)> = cuts
-        .iter()
-        .flatten()
-        .filter_map(|&at| Some((data.events[at].user, data.events[at].slate?.slate)))
-        .collect();
+    let slates: HashSet<(u32, u32)> =
+        cuts.iter().flatten().filter_map(|&at| Some((data.events[at].user, data.events[at].slate?.slate))).collect();
     let mut windows = vec![UserWindow::default(); data.users.len()];
     let mut train = Dataset { events: Vec::with_capacity(data.events.len()), ..data.clone() };
     for (index, event) in data.events.iter().enumerate() {
@@ -74,13 +66,7 @@ pub fn leave_out(data: &Dataset, back: usize) -> Split {
     let case = |(user, cut): (usize, &Option<usize>)| {
         let event = &data.events[(*cut)?];
         let history = windows[user].clone();
-        Some(Case {
-            user,
-            history,
-            target: event.item,
-            at: event.occurred_at,
-            context: event.context,
-        })
+        Some(Case { user, history, target: event.item, at: event.occurred_at, context: event.context })
     };
     let cases = cuts.iter().enumerate().filter_map(case).collect();
     Split { train, cases }
@@ -133,9 +119,8 @@ pub fn evaluate(
         let mut listed = HashSet::new();
         let catalogue = split.train.items.len();
         let list = recommend(&case.history, at);
-        let mut fair = list.iter().filter(|ix| {
-            ix.index() < catalogue && !case.history.has_seen(**ix) && listed.insert(**ix)
-        });
+        let mut fair =
+            list.iter().filter(|ix| ix.index() < catalogue && !case.history.has_seen(**ix) && listed.insert(**ix));
         ranks.push(fair.position(|&ix| ix == case.target));
         progress.tick(at as u64 + 1, "");
     }
@@ -152,23 +137,15 @@ pub struct Difference {
 }
 
 /// Paired bootstrap over visitors of `a` less `b`, seeded. None where the reports are not about the same cases.
-pub fn paired_bootstrap(
-    a: &Report,
-    b: &Report,
-    measure: Measure,
-    rounds: usize,
-    seed: u64,
-) -> Option<Difference> {
+pub fn paired_bootstrap(a: &Report, b: &Report, measure: Measure, rounds: usize, seed: u64) -> Option<Difference> {
     let n = a.ranks.len();
     if n == 0 || n != b.ranks.len() || rounds == 0 {
         return None;
     }
-    let gains: Vec<f64> =
-        a.ranks.iter().zip(&b.ranks).map(|(&x, &y)| measure.of(x) - measure.of(y)).collect();
+    let gains: Vec<f64> = a.ranks.iter().zip(&b.ranks).map(|(&x, &y)| measure.of(x) - measure.of(y)).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut means: Vec<f64> = (0..rounds)
-        .map(|_| (0..n).map(|_| gains[rng.random_range(0..n)]).sum::<f64>() / n as f64)
-        .collect();
+    let mut means: Vec<f64> =
+        (0..rounds).map(|_| (0..n).map(|_| gains[rng.random_range(0..n)]).sum::<f64>() / n as f64).collect();
     means.sort_by(f64::total_cmp);
     let quantile = |q: f64| means[((rounds - 1) as f64 * q).round() as usize];
     Some(Difference {
@@ -198,15 +175,9 @@ mod tests {
         let none = Report { name: "b".into(), ranks: vec![None; 50] };
         let sure = paired_bootstrap(&all, &none, Measure::Recall(10), 200, 3).unwrap();
         assert_eq!((sure.mean, sure.low, sure.high), (1.0, 1.0, 1.0));
-        let mixed = Report {
-            name: "c".into(),
-            ranks: (0..50).map(|i| (i % 2 == 0).then_some(0)).collect(),
-        };
+        let mixed = Report { name: "c".into(), ranks: (0..50).map(|i| (i % 2 == 0).then_some(0)).collect() };
         let unsure = paired_bootstrap(&mixed, &none, Measure::Recall(10), 200, 3).unwrap();
         assert!(unsure.low < unsure.mean && unsure.mean < unsure.high);
-        assert_eq!(
-            paired_bootstrap(&all, &Report { ranks: vec![], ..none }, Measure::Recall(10), 200, 3),
-            None
-        );
+        assert_eq!(paired_bootstrap(&all, &Report { ranks: vec![], ..none }, Measure::Recall(10), 200, 3), None);
     }
 }

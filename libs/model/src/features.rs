@@ -114,21 +114,10 @@ impl Mean {
 }
 
 impl<'a> UserSide<'a> {
-    pub(crate) fn new(
-        schema: &FeatureSchema,
-        items: &'a ItemTable,
-        input: &UserInput,
-        vector: &'a [f32],
-    ) -> Self {
+    pub(crate) fn new(schema: &FeatureSchema, items: &'a ItemTable, input: &UserInput, vector: &'a [f32]) -> Self {
         let categories = items.categories();
-        let recent: Vec<WindowEvent> = input
-            .window
-            .events()
-            .iter()
-            .rev()
-            .filter(|e| items.input(e.item).is_some())
-            .copied()
-            .collect();
+        let recent: Vec<WindowEvent> =
+            input.window.events().iter().rev().filter(|e| items.input(e.item).is_some()).copied().collect();
         let mut side = Self {
             items,
             vector,
@@ -149,13 +138,10 @@ impl<'a> UserSide<'a> {
     }
 
     fn read_window(&mut self) {
-        let (mut popularity, mut age, mut price) =
-            (Mean::default(), Mean::default(), Mean::default());
+        let (mut popularity, mut age, mut price) = (Mean::default(), Mean::default(), Mean::default());
         let (mut liked, mut weight) = (0.0f32, 1.0f32);
         for event in &self.recent {
-            let Some((content, stats)) =
-                self.items.content(event.item).zip(self.items.stats(event.item))
-            else {
+            let Some((content, stats)) = self.items.content(event.item).zip(self.items.stats(event.item)) else {
                 continue;
             };
             if event.kind == EventKind::Hide {
@@ -200,16 +186,10 @@ impl<'a> UserSide<'a> {
             Segment::Power => {}
         }
         let count = events.len() as f32;
-        let visit = events
-            .iter()
-            .rev()
-            .take_while(|e| input.now.saturating_sub(e.occurred_at) < VISIT_MILLIS)
-            .count();
+        let visit = events.iter().rev().take_while(|e| input.now.saturating_sub(e.occurred_at) < VISIT_MILLIS).count();
         row[34] = ln_1p(count);
         row[35] = ln_1p(visit as f32);
-        row[36] = events
-            .last()
-            .map_or(0.0, |e| ln_1p(input.now.saturating_sub(e.occurred_at) as f32 / 60_000.0));
+        row[36] = events.last().map_or(0.0, |e| ln_1p(input.now.saturating_sub(e.occurred_at) as f32 / 60_000.0));
         let share = |kind| events.iter().filter(|e| e.kind == kind).count() as f32 / count.max(1.0);
         row[37] = share(EventKind::Like);
         row[38] = share(EventKind::Hide);
@@ -232,11 +212,8 @@ impl<'a> UserSide<'a> {
         let events = self.recent.len();
         let mut similar = vec![0.0; events * candidates.len()];
         if let Some(similarity) = &self.similarity {
-            let gathered: Vec<f32> = candidates
-                .iter()
-                .flat_map(|&ix| &self.items.vector(ix)[..latent])
-                .copied()
-                .collect();
+            let gathered: Vec<f32> =
+                candidates.iter().flat_map(|&ix| &self.items.vector(ix)[..latent]).copied().collect();
             similarity.forward(&gathered, &mut similar);
         }
         for (at, &ix) in candidates.iter().enumerate() {
@@ -262,9 +239,7 @@ impl<'a> UserSide<'a> {
         row[9] = content.categories.iter().map(share).sum::<f32>() / count;
         row[10] = content.categories.iter().map(share).fold(0.0, f32::max);
         row[11] = content.categories.first().map_or(0.0, share);
-        row[12] = content.categories.iter().filter(|c| self.last_categories.contains(c)).count()
-            as f32
-            / count;
+        row[12] = content.categories.iter().filter(|c| self.last_categories.contains(c)).count() as f32 / count;
         row[13] = content.categories.iter().map(|&c| self.hidden[c as usize]).sum::<f32>() / count;
         row[14] = content.categories.len() as f32;
         row[15] = stats.popularity;
@@ -328,9 +303,7 @@ impl<'a> UserSide<'a> {
         let vector = &self.items.vector(ix)[..latent];
         let liked = self.recent.iter().filter(|e| e.kind != EventKind::Hide);
         let mut close: Vec<(f32, ItemIx)> = liked
-            .filter_map(|e| {
-                Some((attune_inference::dot(self.items.input(e.item)?, vector), e.item))
-            })
+            .filter_map(|e| Some((attune_inference::dot(self.items.input(e.item)?, vector), e.item)))
             .filter(|&(close, _)| close > 0.0)
             .collect();
         close.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -346,14 +319,11 @@ impl<'a> UserSide<'a> {
 
     /// Items of the window that share a category with the item, newest first.
     pub(crate) fn same_category(&self, ix: ItemIx) -> Vec<ItemIx> {
-        let categories =
-            |ix| self.items.content(ix).map_or(&[][..], |content| &content.categories[..]);
+        let categories = |ix| self.items.content(ix).map_or(&[][..], |content| &content.categories[..]);
         let own = categories(ix);
         let mut found = Vec::new();
         for event in self.recent.iter().filter(|e| e.kind != EventKind::Hide) {
-            if categories(event.item).iter().any(|c| own.contains(c))
-                && !found.contains(&event.item)
-            {
+            if categories(event.item).iter().any(|c| own.contains(c)) && !found.contains(&event.item) {
                 found.push(event.item);
             }
         }
@@ -367,8 +337,7 @@ fn age_days(now: i64, at: i64) -> f32 {
 
 /// The window's input rows as one packed layer: a candidate's closeness to all events in one pass.
 fn similarity(items: &ItemTable, recent: &[WindowEvent]) -> Option<Mlp> {
-    let weights: Vec<f32> =
-        recent.iter().filter_map(|e| items.input(e.item)).flatten().copied().collect();
+    let weights: Vec<f32> = recent.iter().filter_map(|e| items.input(e.item)).flatten().copied().collect();
     let latent = items.dim() - crate::FIXED_COORDINATES;
     Mlp::new(latent, &[Layer { weights, bias: vec![0.0; recent.len()] }]).ok()
 }

@@ -23,8 +23,7 @@ impl Histogram {
             return None;
         }
         sorted.sort_by(f32::total_cmp);
-        let mut bounds: Vec<f32> =
-            (1..buckets).map(|b| sorted[b * sorted.len() / buckets]).collect();
+        let mut bounds: Vec<f32> = (1..buckets).map(|b| sorted[b * sorted.len() / buckets]).collect();
         bounds.dedup();
         bounds.retain(|&b| b > sorted[0]);
         let mut shares = vec![0.0; bounds.len() + 1];

@@ -67,12 +67,7 @@ impl ItemTable {
         table
     }
 
-    pub(crate) fn from_sections(
-        dim: usize,
-        own: &ItemSection,
-        content: &ContentSection,
-        items: &[Item],
-    ) -> Self {
+    pub(crate) fn from_sections(dim: usize, own: &ItemSection, content: &ContentSection, items: &[Item]) -> Self {
         let mut table = Self {
             dim,
             trained: own.base_logits.len(),

@@ -26,9 +26,8 @@ pub struct Bar(Mutex<Option<ProgressBar>>);
 
 impl Progress for Bar {
     fn stage(&self, name: &str, total: u64) {
-        let style =
-            ProgressStyle::with_template("{prefix:24} [{bar:32}] {pos}/{len} {elapsed} {wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{prefix:24} [{bar:32}] {pos}/{len} {elapsed} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned());
         if let Ok(mut slot) = self.0.lock()
             && let Some(before) = slot.replace(bar)

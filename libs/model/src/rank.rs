@@ -24,15 +24,8 @@ pub struct Scores {
 impl Bundle {
     /// Scores each candidate. A candidate's scores are bit-identical whatever else is in the batch, whatever its size
     /// and whatever the instruction set. Candidates that are not in the table score 0.
-    pub fn rank(
-        &self,
-        items: &ItemTable,
-        input: &UserInput,
-        user_vector: &[f32],
-        candidates: &[ItemIx],
-    ) -> Scores {
-        let known: Vec<ItemIx> =
-            candidates.iter().copied().filter(|ix| ix.index() < items.len()).collect();
+    pub fn rank(&self, items: &ItemTable, input: &UserInput, user_vector: &[f32], candidates: &[ItemIx]) -> Scores {
+        let known: Vec<ItemIx> = candidates.iter().copied().filter(|ix| ix.index() < items.len()).collect();
         let side = UserSide::new(&self.manifest().schema, items, input, user_vector);
         let mut rows = Vec::with_capacity(known.len() * side.width());
         side.rows(&known, 0, &mut rows);
@@ -45,11 +38,7 @@ impl Bundle {
             let at = heads.iter().position(|head| head.name == name)?;
             let mut outputs = raw.iter().skip(at).step_by(heads.len());
             let score = |ix: &ItemIx| {
-                if ix.index() < items.len() {
-                    outputs.next().map_or(0.0, |&x| link(x))
-                } else {
-                    0.0
-                }
+                if ix.index() < items.len() { outputs.next().map_or(0.0, |&x| link(x)) } else { 0.0 }
             };
             Some(candidates.iter().map(score).collect::<Vec<f32>>())
         };

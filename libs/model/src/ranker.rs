@@ -17,17 +17,9 @@ pub(crate) struct RankerSection {
 }
 
 impl RankerSection {
-    pub(crate) fn new(
-        low: Vec<f32>,
-        high: Vec<f32>,
-        mean: Vec<f32>,
-        layers: Vec<Layer>,
-    ) -> Result<Self, Malformed> {
+    pub(crate) fn new(low: Vec<f32>, high: Vec<f32>, mean: Vec<f32>, layers: Vec<Layer>) -> Result<Self, Malformed> {
         let model = Mlp::new(mean.len(), &layers).map_err(|error| Malformed(error.to_string()))?;
-        if low.len() != mean.len()
-            || high.len() != mean.len()
-            || low.iter().zip(&high).any(|(l, h)| l > h)
-        {
+        if low.len() != mean.len() || high.len() != mean.len() || low.iter().zip(&high).any(|(l, h)| l > h) {
             return Err(Malformed("the bounds of the features do not fit".into()));
         }
         Ok(Self { low, high, mean, layers, model })
@@ -53,17 +45,10 @@ impl RankerSection {
         tensors.put("low", &[self.low.len()], &self.low);
         tensors.put("high", &[self.high.len()], &self.high);
         tensors.put("mean", &[self.mean.len()], &self.mean);
-        tensors.put_numbers(
-            "units",
-            &self.layers.iter().map(|l| l.bias.len() as u32).collect::<Vec<_>>(),
-        );
+        tensors.put_numbers("units", &self.layers.iter().map(|l| l.bias.len() as u32).collect::<Vec<_>>());
         for (at, layer) in self.layers.iter().enumerate() {
             let outputs = layer.bias.len();
-            tensors.put(
-                &format!("layer{at}.weight"),
-                &[outputs, layer.weights.len() / outputs],
-                &layer.weights,
-            );
+            tensors.put(&format!("layer{at}.weight"), &[outputs, layer.weights.len() / outputs], &layer.weights);
             tensors.put(&format!("layer{at}.bias"), &[outputs], &layer.bias);
         }
         tensors.encode()

@@ -69,13 +69,11 @@ fn read(column: &Column, input: &UserInput) -> Presence {
         "context_device" if input.context.device == Device::Other => Presence::Defaulted,
         "context_geo" if input.context.geo == Geo::Other => Presence::Defaulted,
         name => match (name.strip_prefix(USER_PREFIX), &column.kind) {
-            (Some(attribute), ColumnKind::Categorical { values }) => {
-                match input.attributes.get(attribute) {
-                    None | Some("") => Presence::Missing,
-                    Some(value) if values.iter().skip(1).any(|v| v == value) => Presence::Present,
-                    Some(_) => Presence::Defaulted,
-                }
-            }
+            (Some(attribute), ColumnKind::Categorical { values }) => match input.attributes.get(attribute) {
+                None | Some("") => Presence::Missing,
+                Some(value) if values.iter().skip(1).any(|v| v == value) => Presence::Present,
+                Some(_) => Presence::Defaulted,
+            },
             _ => Presence::Present,
         },
     }

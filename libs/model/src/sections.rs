@@ -55,23 +55,16 @@ impl<'a> Stored<'a> {
     fn words(&self, name: &str, dtype: Dtype) -> Result<Vec<[u8; 4]>, Malformed> {
         let view = self.0.tensor(name)?;
         if view.dtype() != dtype {
-            return Err(Malformed(format!(
-                "tensor {name} is {:?}, expected {dtype:?}",
-                view.dtype()
-            )));
+            return Err(Malformed(format!("tensor {name} is {:?}, expected {dtype:?}", view.dtype())));
         }
         Ok(view.data().as_chunks::<4>().0.to_vec())
     }
 
     /// A finite f32 tensor of exactly `len` values.
     pub(crate) fn take(&self, name: &str, len: usize) -> Result<Vec<f32>, Malformed> {
-        let values: Vec<f32> =
-            self.words(name, Dtype::F32)?.into_iter().map(f32::from_le_bytes).collect();
+        let values: Vec<f32> = self.words(name, Dtype::F32)?.into_iter().map(f32::from_le_bytes).collect();
         if values.len() != len {
-            return Err(Malformed(format!(
-                "tensor {name} has {} values, expected {len}",
-                values.len()
-            )));
+            return Err(Malformed(format!("tensor {name} has {} values, expected {len}", values.len())));
         }
         if !values.iter().all(|v| v.is_finite()) {
             return Err(Malformed(format!("tensor {name} has a value that is not finite")));

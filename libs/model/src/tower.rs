@@ -8,10 +8,7 @@ use crate::bundle::Bundle;
 use crate::items::ItemTable;
 use crate::schema::{FeatureSchema, USER_PREFIX};
 use crate::sections::{Malformed, Stored, Tensors};
-use attune_domain::{
-    Context, Device, EventKind, Geo, PageType, UnixMillis, UserAttributes, UserWindow,
-    WINDOW_EVENTS,
-};
+use attune_domain::{Context, Device, EventKind, Geo, PageType, UnixMillis, UserAttributes, UserWindow, WINDOW_EVENTS};
 
 /// Everything a score may depend on besides the item.
 #[derive(Debug, Clone, Copy)]
@@ -88,13 +85,7 @@ impl TowerSection {
 impl Bundle {
     /// The part of the user vector that depends only on window and attributes; cached with the state. `out` has
     /// [`Bundle::dim`] coordinates and is overwritten.
-    pub fn window_vector(
-        &self,
-        items: &ItemTable,
-        window: &UserWindow,
-        attributes: &UserAttributes,
-        out: &mut [f32],
-    ) {
+    pub fn window_vector(&self, items: &ItemTable, window: &UserWindow, attributes: &UserAttributes, out: &mut [f32]) {
         self.tower.window_vector(&self.manifest().schema, items, window, attributes, out);
     }
 
@@ -114,10 +105,7 @@ impl Bundle {
 
 /// One row of the attribute table per attribute column of the schema; row 0 of a column stands for `missing`, which a
 /// value outside the training data's list also reads.
-pub(crate) fn attribute_rows(
-    schema: &FeatureSchema,
-    attributes: &UserAttributes,
-) -> impl Iterator<Item = usize> {
+pub(crate) fn attribute_rows(schema: &FeatureSchema, attributes: &UserAttributes) -> impl Iterator<Item = usize> {
     let mut first = 0;
     schema.attribute_columns().map(move |(name, values)| {
         let row = first + value_row(values, attributes.get(&name[USER_PREFIX.len()..]));
@@ -146,11 +134,7 @@ impl TowerSection {
         tensors.encode()
     }
 
-    pub(crate) fn decode(
-        bytes: &[u8],
-        latent: usize,
-        attribute_values: usize,
-    ) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8], latent: usize, attribute_values: usize) -> Result<Self, Malformed> {
         let stored = Stored::decode(bytes)?;
         Ok(Self {
             recency: stored.take("recency", WINDOW_EVENTS)?,

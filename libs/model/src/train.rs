@@ -101,8 +101,7 @@ impl Default for TrainConfig {
 
 impl TrainConfig {
     fn check(&self) -> Result<(), TrainError> {
-        let wrong =
-            |field, reason: &str| Err(TrainError::Config { field, reason: reason.to_owned() });
+        let wrong = |field, reason: &str| Err(TrainError::Config { field, reason: reason.to_owned() });
         if !self.dim.is_multiple_of(16) || !(16..=1024).contains(&self.dim) {
             return wrong("dim", "must be a multiple of 16 between 16 and 1024");
         }
@@ -128,10 +127,7 @@ impl TrainConfig {
             return wrong("ridge", "must be above 0");
         }
         if self.examples_per_epoch == 0 || self.ranker_rows < 1000 {
-            return wrong(
-                "ranker_rows",
-                "must be at least 1000, and examples_per_epoch at least 1",
-            );
+            return wrong("ranker_rows", "must be at least 1000, and examples_per_epoch at least 1");
         }
         Ok(())
     }
@@ -150,11 +146,7 @@ fn kind_weights() -> Vec<f32> {
 }
 
 /// Trains a bundle. The same data and config give the same bundle on the same CPU.
-pub fn train(
-    data: &Dataset,
-    config: &TrainConfig,
-    progress: &dyn Progress,
-) -> Result<Bundle, TrainError> {
+pub fn train(data: &Dataset, config: &TrainConfig, progress: &dyn Progress) -> Result<Bundle, TrainError> {
     config.check()?;
     let lines = timeline::timelines(data);
     let targets = lines.iter().flat_map(|l| &l.steps).filter(|s| s.target).count();
@@ -171,8 +163,7 @@ pub fn train(
     let shown: usize = lines.iter().map(|l| l.shown.len()).sum();
     let evidence = if shown >= 1000 { Evidence::Impressions } else { Evidence::SampledNegatives };
     let schema = describe::schema(data);
-    let attributes: Vec<Vec<usize>> =
-        data.attributes.iter().map(|a| attribute_rows(&schema, a).collect()).collect();
+    let attributes: Vec<Vec<usize>> = data.attributes.iter().map(|a| attribute_rows(&schema, a).collect()).collect();
     let course = Course { lines: &lines, attributes: &attributes, config, progress };
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
 
@@ -203,10 +194,7 @@ pub fn train(
     };
     let (rows, tail) = sampler.rows(width(&schema), evidence, &mut rng);
     if rows.groups.len() < 2 {
-        return Err(TrainError::Data(format!(
-            "{} has too few visitors with a history for the ranker",
-            data.name
-        )));
+        return Err(TrainError::Data(format!("{} has too few visitors with a history for the ranker", data.name)));
     }
     let ranker = ranking::train(&rows, evidence, config.ranker_epochs, progress, &mut rng)?;
 
@@ -256,10 +244,8 @@ fn start(
     progress.stage("factorise", 1);
     let items = interactions.len();
     let latent = config.dim - FIXED_COORDINATES;
-    let histories: Vec<Vec<u32>> = head
-        .iter()
-        .map(|line| line.steps.iter().filter(|s| s.target).map(|s| s.event.item.0).collect())
-        .collect();
+    let histories: Vec<Vec<u32>> =
+        head.iter().map(|line| line.steps.iter().filter(|s| s.target).map(|s| s.event.item.0).collect()).collect();
     let mut factors = factorise::factorise(&histories, items, latent, config.ridge, rng);
     for value in factors.inputs.iter_mut().chain(&mut factors.outputs) {
         *value *= START_SCALE.sqrt();
@@ -275,9 +261,7 @@ fn start(
         outputs: factors.outputs,
         bias: raw.iter().map(|b| b - mean).collect(),
         section: TowerSection {
-            recency: (0..WINDOW_EVENTS)
-                .map(|age| (-(age as f32) / config.recency_events).exp())
-                .collect(),
+            recency: (0..WINDOW_EVENTS).map(|age| (-(age as f32) / config.recency_events).exp()).collect(),
             kinds: kind_weights(),
             context: vec![0.0; CONTEXT_ROWS * latent],
             attributes: vec![0.0; values * latent],

@@ -6,8 +6,7 @@ mod world;
 
 use attune_domain::{Context, Device, EventKind, ItemIx, Segment, UserAttributes, UserWindow};
 use attune_model::{
-    Bundle, BundleError, FeatureGroup, ItemTable, Presence, Quiet, TrainConfig, TrainError,
-    UserInput, train,
+    Bundle, BundleError, FeatureGroup, ItemTable, Presence, Quiet, TrainConfig, TrainError, UserInput, train,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -16,28 +15,18 @@ use std::sync::LazyLock;
 const NOW: i64 = 401 * 86_400_000;
 
 fn config() -> TrainConfig {
-    TrainConfig {
-        dim: 32,
-        clusters: 6,
-        tower_epochs: 4,
-        ridge: 20.0,
-        batch: 128,
-        ..TrainConfig::default()
-    }
+    TrainConfig { dim: 32, clusters: 6, tower_epochs: 4, ridge: 20.0, batch: 128, ..TrainConfig::default() }
 }
 
-static BUNDLE: LazyLock<Bundle> =
-    LazyLock::new(|| train(&world::generate(7), &config(), &Quiet).unwrap());
-static TABLE: LazyLock<ItemTable> =
-    LazyLock::new(|| ItemTable::new(&BUNDLE, &world::generate(7).items));
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| train(&world::generate(7), &config(), &Quiet).unwrap());
+static TABLE: LazyLock<ItemTable> = LazyLock::new(|| ItemTable::new(&BUNDLE, &world::generate(7).items));
 
 fn input<'a>(window: &'a UserWindow, attributes: &'a UserAttributes) -> UserInput<'a> {
     UserInput { window, attributes, context: Context::DEFAULT, now: NOW }
 }
 
 fn mean_by(of: impl Fn(ItemIx) -> f32, wanted: impl Fn(usize) -> bool) -> f32 {
-    let picked: Vec<f32> =
-        (0..world::ITEMS).filter(|&ix| wanted(ix)).map(|ix| of(ItemIx(ix as u32))).collect();
+    let picked: Vec<f32> = (0..world::ITEMS).filter(|&ix| wanted(ix)).map(|ix| of(ItemIx(ix as u32))).collect();
     picked.iter().sum::<f32>() / picked.len() as f32
 }
 
@@ -46,11 +35,7 @@ fn heads_say_what_trained_them() {
     let manifest = BUNDLE.manifest();
     let names: Vec<&str> = manifest.heads.iter().map(|h| h.name.as_str()).collect();
     assert_eq!(names, ["click", "conversion", "dwell"]);
-    assert!(
-        manifest
-            .head("click")
-            .is_some_and(|h| h.calibrated && h.trained_on == "logged impressions")
-    );
+    assert!(manifest.head("click").is_some_and(|h| h.calibrated && h.trained_on == "logged impressions"));
     assert!(manifest.metrics["ranker.calibration_error"].value < 0.05, "{:?}", manifest.metrics);
     assert!(manifest.metrics["ranker.auc"].value > 0.65, "{:?}", manifest.metrics);
     assert!(BUNDLE.edge().slope > 0.0);
@@ -77,8 +62,7 @@ fn matching_items_score_higher_in_every_head() {
     let vector = BUNDLE.user_vector(&TABLE, &input);
     let all: Vec<ItemIx> = (0..world::ITEMS as u32).map(ItemIx).collect();
     let scores = BUNDLE.rank(&TABLE, &input, &vector, &all);
-    let heads =
-        [&scores.click, scores.conversion.as_ref().unwrap(), scores.dwell.as_ref().unwrap()];
+    let heads = [&scores.click, scores.conversion.as_ref().unwrap(), scores.dwell.as_ref().unwrap()];
     for head in heads {
         let same = mean_by(|ix| head[ix.index()], |ix| ix % world::CATEGORIES == 3);
         let other = mean_by(|ix| head[ix.index()], |ix| ix % world::CATEGORIES != 3);
@@ -98,8 +82,7 @@ fn a_new_visitor_moves_towards_what_they_click() {
     };
     for category in 0..world::CATEGORIES {
         let clicks: Vec<u32> = (0..5).map(|k| (category + k * world::CATEGORIES) as u32).collect();
-        let (before, after) =
-            (lead(&UserWindow::default(), category), lead(&world::window(&clicks), category));
+        let (before, after) = (lead(&UserWindow::default(), category), lead(&world::window(&clicks), category));
         assert!(after > before + 0.2 && after > 0.2, "category {category}: {before} to {after}");
     }
 }
@@ -183,10 +166,7 @@ fn a_saved_bundle_comes_back_and_damage_is_named() {
     let table = ItemTable::new(&back, &world::generate(7).items);
     assert_eq!(back.user_vector(&table, &input), vector);
     let all: Vec<ItemIx> = (0..world::ITEMS as u32).map(ItemIx).collect();
-    assert_eq!(
-        back.rank(&table, &input, &vector, &all),
-        BUNDLE.rank(&TABLE, &input, &vector, &all)
-    );
+    assert_eq!(back.rank(&table, &input, &vector, &all), BUNDLE.rank(&TABLE, &input, &vector, &all));
     assert_eq!(table.base_rates(), TABLE.base_rates());
 
     for section in ["items", "tower", "content", "ranker", "cohorts"] {
@@ -210,8 +190,7 @@ fn a_saved_bundle_comes_back_and_damage_is_named() {
     let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
     fs::write(path.join("manifest.json"), manifest.replace("\"world\"", "\"World\"")).unwrap();
     assert!(matches!(Bundle::load(&path), Err(BundleError::Damaged(name)) if name == "manifest"));
-    fs::write(path.join("manifest.json"), manifest.replace("\"format\": 1", "\"format\": 9"))
-        .unwrap();
+    fs::write(path.join("manifest.json"), manifest.replace("\"format\": 1", "\"format\": 9")).unwrap();
     assert!(matches!(Bundle::load(&path), Err(BundleError::Format(9))));
 }
 
@@ -264,12 +243,7 @@ fn contributions_are_the_change_of_the_logit_with_evidence_from_the_window() {
     assert_eq!(category.evidence, [ItemIx(19), ItemIx(11), ItemIx(3)]);
     let matching: f32 = found
         .iter()
-        .filter(|c| {
-            matches!(
-                c.group,
-                FeatureGroup::Category | FeatureGroup::Taste | FeatureGroup::Similarity
-            )
-        })
+        .filter(|c| matches!(c.group, FeatureGroup::Category | FeatureGroup::Taste | FeatureGroup::Similarity))
         .map(|c| c.logit)
         .sum();
     assert!(matching > 0.0, "{found:?}");
@@ -279,23 +253,15 @@ fn contributions_are_the_change_of_the_logit_with_evidence_from_the_window() {
 fn presence_tells_missing_from_defaulted() {
     let window = world::window(&[1]);
     let read = |value: Option<&str>, context| {
-        let attributes = UserAttributes(
-            value.map(|v| ("age_bucket".to_owned(), v.to_owned())).into_iter().collect(),
-        );
+        let attributes = UserAttributes(value.map(|v| ("age_bucket".to_owned(), v.to_owned())).into_iter().collect());
         let input = UserInput { window: &window, attributes: &attributes, context, now: NOW };
         let all = BUNDLE.feature_presence(&input);
         let of = |name: &str| all.iter().find(|(n, _)| *n == name).map(|(_, p)| *p).unwrap();
         (of("user_age_bucket"), of("context_device"), of("recent_items"))
     };
     let desktop = Context { device: Device::Desktop, ..Context::DEFAULT };
-    assert_eq!(
-        read(Some("18-24"), desktop),
-        (Presence::Present, Presence::Present, Presence::Present)
-    );
-    assert_eq!(
-        read(None, Context::DEFAULT),
-        (Presence::Missing, Presence::Defaulted, Presence::Present)
-    );
+    assert_eq!(read(Some("18-24"), desktop), (Presence::Present, Presence::Present, Presence::Present));
+    assert_eq!(read(None, Context::DEFAULT), (Presence::Missing, Presence::Defaulted, Presence::Present));
     assert_eq!(read(Some("900"), Context::DEFAULT).0, Presence::Defaulted);
 }
 

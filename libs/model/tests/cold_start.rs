@@ -13,13 +13,10 @@ fn content_orders_items_that_nobody_touched() {
     let Some(mut data) = movielens::load() else { return };
     // Every eleventh item goes to the end of the catalogue and out of training.
     let cold = |ix: usize| ix % 11 == 0;
-    let order: Vec<usize> = (0..data.items.len())
-        .filter(|&i| !cold(i))
-        .chain((0..data.items.len()).filter(|&i| cold(i)))
-        .collect();
+    let order: Vec<usize> =
+        (0..data.items.len()).filter(|&i| !cold(i)).chain((0..data.items.len()).filter(|&i| cold(i))).collect();
     let warm = order.iter().filter(|&&i| !cold(i)).count();
-    let new_ix: HashMap<usize, u32> =
-        order.iter().enumerate().map(|(new, &old)| (old, new as u32)).collect();
+    let new_ix: HashMap<usize, u32> = order.iter().enumerate().map(|(new, &old)| (old, new as u32)).collect();
     let all_items = order.iter().map(|&old| data.items[old].clone()).collect::<Vec<_>>();
     data.events.iter_mut().for_each(|e| e.item = ItemIx(new_ix[&e.item.index()]));
     let mut liked_cold: HashMap<u32, Vec<ItemIx>> = HashMap::new();
@@ -44,18 +41,11 @@ fn content_orders_items_that_nobody_touched() {
     let attributes = UserAttributes::default();
     let (mut wins, mut pairs) = (0.0, 0.0);
     let mut taste = |window: &UserWindow, liked: &[ItemIx]| {
-        let input = UserInput {
-            window,
-            attributes: &attributes,
-            context: Context::DEFAULT,
-            now: 1_600_000_000_000,
-        };
+        let input = UserInput { window, attributes: &attributes, context: Context::DEFAULT, now: 1_600_000_000_000 };
         let vector = bundle.user_vector(&table, &input);
         let score = |ix: ItemIx| attune_inference::dot(&vector, table.vector(ix));
         for &hit in liked {
-            for other in
-                (warm as u32..all_items.len() as u32).map(ItemIx).filter(|ix| !liked.contains(ix))
-            {
+            for other in (warm as u32..all_items.len() as u32).map(ItemIx).filter(|ix| !liked.contains(ix)) {
                 wins += if score(hit) > score(other) { 1.0 } else { 0.0 };
                 pairs += 1.0;
             }
@@ -67,11 +57,7 @@ fn content_orders_items_that_nobody_touched() {
         }
     }
     let auc: f64 = wins / pairs;
-    println!(
-        "cold items: {} of {}, AUC {auc:.3} over {pairs} pairs",
-        all_items.len() - warm,
-        all_items.len()
-    );
+    println!("cold items: {} of {}, AUC {auc:.3} over {pairs} pairs", all_items.len() - warm, all_items.len());
     assert!(auc > 0.58, "{auc}");
 }
 

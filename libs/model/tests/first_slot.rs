@@ -41,9 +41,8 @@ fn chances(world: &World, data: &Dataset, bundle: &Bundle) -> (f64, f64) {
         let now = world.config().catalogue_at + 7 * 24 * 3_600_000;
         let input = UserInput { window, attributes: &data.attributes[user], context, now };
         let vector = bundle.user_vector(&table, &input);
-        let items: Vec<ItemIx> = (0..ASKED)
-            .map(|at| ItemIx(((user * 31 + at * 7_919) % data.items.len()) as u32))
-            .collect();
+        let items: Vec<ItemIx> =
+            (0..ASKED).map(|at| ItemIx(((user * 31 + at * 7_919) % data.items.len()) as u32)).collect();
         let scores = bundle.rank(&table, &input, &vector, &items).click;
         predicted += scores.iter().map(|&p| f64::from(p)).sum::<f64>();
         let chance = |&item: &ItemIx| world.click_probability(user as u32, context, item, 0);
@@ -68,8 +67,7 @@ fn the_click_head_knows_the_chances_of_the_first_slot() {
     let error = 1.0 / (first.samples as f64 * predicted).sqrt();
     assert!(first.samples > 100 && (1.0 / first.value - 1.0).abs() < 3.0 * error, "{first:?}, error {error:.2}");
     // What is asked for is what a visitor's lists start from.
-    let base = ItemTable::new(&bundle, &data.items).base_rates().iter().sum::<f32>()
-        / data.items.len() as f32;
+    let base = ItemTable::new(&bundle, &data.items).base_rates().iter().sum::<f32>() / data.items.len() as f32;
     // Within half: the mean is over the visitors and contexts of the training rows, not over those asked here.
     assert!((f64::from(base) / real - 1.0).abs() < 0.5, "{base:.4} of {real:.4}");
 }

@@ -134,7 +134,8 @@ impl Stages {
         F: Future<Output = Result<T, E>>,
     {
         let deadline = scope.deadline.child(max);
-        let mut running = Running { stage, span: scope.span.child(stage), begun: std::time::Instant::now(), done: false };
+        let mut running =
+            Running { stage, span: scope.span.child(stage), begun: std::time::Instant::now(), done: false };
         let outcome = if deadline.passed() {
             Outcome::Late
         } else {

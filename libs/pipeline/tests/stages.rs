@@ -83,7 +83,13 @@ async fn late_and_failed_are_told_apart() {
     let world = world();
     let scope = world.scope(100 * MS);
     let begun = Instant::now();
-    let late = world.stages.run(&scope, "api.retrieve", 30 * MS, |_| async { sleep(50 * MS).await; Ok::<_, &str>(()) }).await;
+    let late = world
+        .stages
+        .run(&scope, "api.retrieve", 30 * MS, |_| async {
+            sleep(50 * MS).await;
+            Ok::<_, &str>(())
+        })
+        .await;
     assert_eq!(late, Err(StageError::Late("api.retrieve")));
     assert_eq!(begun.elapsed(), 30 * MS);
     let failed = world.stages.run(&scope, "api.retrieve", 30 * MS, |_| async { Err::<(), _>("gone") }).await;
@@ -113,20 +119,32 @@ async fn sources_run_together_each_under_its_own_deadline() {
     let items = [1, 2, 3];
     let outcomes = world
         .stages
-        .gather(&scope, vec![
-            SourceCall::new("api.retrieve", 60 * MS, |_| async { sleep(40 * MS).await; Ok(&items[..]) }),
-            SourceCall::new("api.rank", 20 * MS, |_| async { sleep(50 * MS).await; Ok(&items[..1]) }),
-            SourceCall::new("api.sample", 60 * MS, |_| async { Err("broken") }),
-            SourceCall::new("unnamed", 60 * MS, |_| async { Ok(&items[2..]) }),
-        ])
+        .gather(
+            &scope,
+            vec![
+                SourceCall::new("api.retrieve", 60 * MS, |_| async {
+                    sleep(40 * MS).await;
+                    Ok(&items[..])
+                }),
+                SourceCall::new("api.rank", 20 * MS, |_| async {
+                    sleep(50 * MS).await;
+                    Ok(&items[..1])
+                }),
+                SourceCall::new("api.sample", 60 * MS, |_| async { Err("broken") }),
+                SourceCall::new("unnamed", 60 * MS, |_| async { Ok(&items[2..]) }),
+            ],
+        )
         .await;
     assert_eq!(begun.elapsed(), 40 * MS, "as long as the slowest that is in time");
-    assert_eq!(outcomes, [
-        ("api.retrieve", Outcome::Ok(&items[..])),
-        ("api.rank", Outcome::Late),
-        ("api.sample", Outcome::Failed("broken")),
-        ("unnamed", Outcome::Ok(&items[2..])),
-    ]);
+    assert_eq!(
+        outcomes,
+        [
+            ("api.retrieve", Outcome::Ok(&items[..])),
+            ("api.rank", Outcome::Late),
+            ("api.sample", Outcome::Failed("broken")),
+            ("unnamed", Outcome::Ok(&items[2..])),
+        ]
+    );
     assert_eq!((world.outcome("api.rank", "late"), world.outcome("api.sample", "failed")), (1, 1));
     scope.span.end();
     let spans = world.spans();

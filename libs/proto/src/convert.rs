@@ -2,7 +2,9 @@
 
 mod state;
 
-pub use state::{context, event, item, item_update, posterior_snapshot, user_attributes, user_attributes_to_wire, user_state};
+pub use state::{
+    context, event, item, item_update, posterior_snapshot, user_attributes, user_attributes_to_wire, user_state,
+};
 
 /// A message from another process that is not what the contract says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

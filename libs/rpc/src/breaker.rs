@@ -30,10 +30,16 @@ pub(crate) struct Breaker {
 
 #[derive(Debug)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
     /// One call is trying; should it never report, the next may try at `until`.
-    Probing { until: Instant },
+    Probing {
+        until: Instant,
+    },
 }
 
 /// Whether a call may go out.

@@ -2,8 +2,8 @@
 
 use crate::breaker::{Breaker, BreakerConfig, Permit};
 use attune_config::HumanDuration;
-use attune_telemetry::grpc::{GrpcClientLayer, GrpcServerLayer};
 use attune_telemetry::catalogue::names;
+use attune_telemetry::grpc::{GrpcClientLayer, GrpcServerLayer};
 use attune_telemetry::{Counter, Gauge, Telemetry};
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
@@ -158,4 +158,3 @@ impl Shared {
         self.open.set(f64::from(u8::from(self.breaker.is_open())));
     }
 }
-

@@ -1,7 +1,7 @@
 //! Serving gRPC: telemetry layers, health, reflection, limits, drain.
 
-use crate::incoming::{bind, connections};
 pub use crate::incoming::Bound;
+use crate::incoming::{bind, connections};
 use crate::{Ready, Shutdown};
 use attune_config::HumanDuration;
 use attune_telemetry::Telemetry;

@@ -6,8 +6,8 @@ use crate::{Exit, Fatal, OrExit as _, Ready, Shutdown, resources, system_clock};
 use anyhow::Context as _;
 use attune_config::{HumanDuration, Problems};
 use attune_telemetry::{
-    BackgroundFailed, Clock, Failure, ServiceCutOff, ServiceDraining, ServiceInfo, ServiceReady, ServiceStopped, Telemetry,
-    TelemetryConfig,
+    BackgroundFailed, Clock, Failure, ServiceCutOff, ServiceDraining, ServiceInfo, ServiceReady, ServiceStopped,
+    Telemetry, TelemetryConfig,
 };
 use clap::{Arg, ArgAction, Command};
 use futures::future::BoxFuture;
@@ -99,11 +99,7 @@ where
 }
 
 /// [`run`] with these arguments, the program's name first.
-pub fn run_with<C, B, F>(
-    arguments: impl IntoIterator<Item = OsString>,
-    program: Program<C>,
-    build: B,
-) -> ExitCode
+pub fn run_with<C, B, F>(arguments: impl IntoIterator<Item = OsString>, program: Program<C>, build: B) -> ExitCode
 where
     C: DeserializeOwned + Serialize,
     B: FnOnce(C, Host) -> F,
@@ -177,8 +173,7 @@ where
     let instance = if process.instance.is_empty() { host_name() } else { process.instance.clone() };
     let info = ServiceInfo { service: program.name, version: program.version, instance };
     let clock = system_clock();
-    let (telemetry, guard) =
-        Telemetry::start(&process.telemetry, info, clock.clone()).or_exit(Exit::Usage)?;
+    let (telemetry, guard) = Telemetry::start(&process.telemetry, info, clock.clone()).or_exit(Exit::Usage)?;
     crate::log_panics(&telemetry);
     let host = Host { telemetry, clock, ready: Ready::new(), shutdown: Shutdown::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
@@ -207,11 +202,7 @@ where
         service.routes = Some(service.routes.unwrap_or_default().add_service(hub.server()));
     }
     resources::watch(&telemetry, &shutdown).await;
-    let state = AdminState {
-        telemetries: vec![telemetry.clone()],
-        ready: ready.clone(),
-        extra: service.admin,
-    };
+    let state = AdminState { telemetries: vec![telemetry.clone()], ready: ready.clone(), extra: service.admin };
     // Calls, and whatever closes after them, are over long before the admin port goes.
     let linger = process.drain_notice.get() + process.grpc.drain.get() + Duration::from_secs(10);
     let admin = admin::serve(process.admin, state, &shutdown, linger)

@@ -199,9 +199,9 @@ fn a_service_lives_serves_drains_and_ends() {
         get(admin, "/metrics", "text/plain").unwrap().1.contains("bandit_concurrent_requests{endpoint=\"sample\"} 1\n")
     });
     terminate(&child);
-    wait_for("draining", || get(admin, "/readyz", "*/*").is_some_and(|(status, body)| {
-        status == 503 && body.contains("draining")
-    }));
+    wait_for("draining", || {
+        get(admin, "/readyz", "*/*").is_some_and(|(status, body)| status == 503 && body.contains("draining"))
+    });
     let answer = runtime.block_on(call).unwrap().unwrap().into_inner();
     assert_eq!(answer.picks, [7], "the call in flight was finished");
     let (code, _, error) = finish(child);

@@ -44,7 +44,8 @@ fn put(root: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-const STAT: &str = "7 (at) tune) S 1 7 7 0 -1 4194560 9 0 0 0 250 50 0 0 20 0 12 0 100 9 9 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+const STAT: &str =
+    "7 (at) tune) S 1 7 7 0 -1 4194560 9 0 0 0 250 50 0 0 20 0 12 0 100 9 9 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 const STATUS: &str = "Name:\tattune\nVmSize:\t  2048 kB\nVmRSS:\t  1024 kB\nThreads:\t12\n";
 
 #[test]
@@ -145,7 +146,13 @@ fn what_nobody_exposes_is_absent() {
     let root = kernel(&[]);
     let mut world = world(root.path());
     world.sample();
-    for name in ["cpu_throttle_seconds_total", "memory_errors_total", "disk_io_wait", "disk_errors_total", "network_speed_bytes"] {
+    for name in [
+        "cpu_throttle_seconds_total",
+        "memory_errors_total",
+        "disk_io_wait",
+        "disk_errors_total",
+        "network_speed_bytes",
+    ] {
         assert_eq!(world.value(name), None, "{name}");
         assert_eq!(world.value(&format!("{name}_samples")), Some(0.0), "{name}");
     }

@@ -9,9 +9,7 @@
 use attune_domain::{RequestId, Uid};
 use attune_proto::decision::v1::DecisionRecord;
 use attune_proto::state::v1::Context;
-use attune_storage::{
-    Decision, DecisionEntry, DecisionLog, EmbeddedDecisionLog, ObjectHash, RecordHead,
-};
+use attune_storage::{Decision, DecisionEntry, DecisionLog, EmbeddedDecisionLog, ObjectHash, RecordHead};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -67,27 +65,19 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                     *page += 1;
                     let now = START + (n * 1000 / RECORDS_A_SECOND) as i64;
                     let mut named = |kind, n, bytes| {
-                        let (hash, content) = known
-                            .entry((kind, n))
-                            .or_insert_with(|| object(kind, n, bytes))
-                            .clone();
+                        let (hash, content) = known.entry((kind, n)).or_insert_with(|| object(kind, n, bytes)).clone();
                         if sent.insert(hash) {
                             objects.push((hash, content));
                         }
                         name(hash)
                     };
-                    let (id, uid) =
-                        (RequestId::new(now, random(n)), Uid(random(visitor | 1 << 50)));
+                    let (id, uid) = (RequestId::new(now, random(n)), Uid(random(visitor | 1 << 50)));
                     let record = DecisionRecord {
                         request_id: Bytes::copy_from_slice(&id.0),
                         uid: Bytes::copy_from_slice(&uid.0),
                         now,
                         seed: mix(n ^ 1 << 40),
-                        context: Some(Context {
-                            page: 1,
-                            device: (n % 3) as u32,
-                            geo: (visitor % 40) as u32,
-                        }),
+                        context: Some(Context { page: 1, device: (n % 3) as u32, geo: (visitor % 40) as u32 }),
                         limit: 10,
                         variant: 1,
                         catalogue_offset: 12_345,
@@ -100,11 +90,7 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                         eligible: 300,
                         state: named(2, state, 600),
                         own: named(3, state, 800),
-                        candidates: named(
-                            4,
-                            (visitor % COHORTS) << 20 | n / (20 * RECORDS_A_SECOND),
-                            4_000,
-                        ),
+                        candidates: named(4, (visitor % COHORTS) << 20 | n / (20 * RECORDS_A_SECOND), 4_000),
                         ..Default::default()
                     };
                     DecisionEntry { request_id: id, uid, record: record.encode_to_vec().into() }
@@ -122,8 +108,7 @@ fn cpu() -> BTreeMap<String, u64> {
         let path = task.unwrap().path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap().trim().to_owned();
         let times = std::fs::read_to_string(path.join("schedstat")).unwrap();
-        *threads.entry(name).or_default() +=
-            times.split(' ').next().unwrap().parse::<u64>().unwrap();
+        *threads.entry(name).or_default() += times.split(' ').next().unwrap().parse::<u64>().unwrap();
     }
     threads
 }
@@ -158,26 +143,17 @@ fn folder_bytes(dir: &Path) -> u64 {
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|a| a.parse::<u64>().ok());
     let (records, batch) = (numbers.next().unwrap_or(400_000), numbers.next().unwrap_or(400));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let dir = tempfile::tempdir_in(
-        std::env::var_os("ATTUNE_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into()),
-    )
-    .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dir = tempfile::tempdir_in(std::env::var_os("ATTUNE_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).unwrap();
     let batches = batches(records, batch, numbers.next().unwrap_or(5));
-    let ids: Vec<(RequestId, Uid)> = batches
-        .iter()
-        .flat_map(|(entries, _)| entries.iter().map(|e| (e.request_id, e.uid)))
-        .collect();
+    let ids: Vec<(RequestId, Uid)> =
+        batches.iter().flat_map(|(entries, _)| entries.iter().map(|e| (e.request_id, e.uid))).collect();
     let record_bytes: usize = batches.iter().flat_map(|(e, _)| e).map(|e| e.record.len()).sum();
-    let object_bytes: usize =
-        batches.iter().flat_map(|(_, o)| o).map(|(_, content)| content.len()).sum();
-    let sample: Vec<Bytes> =
-        batches.iter().flat_map(|(e, _)| e).take(20_000).map(|e| e.record.clone()).collect();
+    let object_bytes: usize = batches.iter().flat_map(|(_, o)| o).map(|(_, content)| content.len()).sum();
+    let sample: Vec<Bytes> = batches.iter().flat_map(|(e, _)| e).take(20_000).map(|e| e.record.clone()).collect();
     let log = EmbeddedDecisionLog::open(dir.path()).unwrap();
     let resident = kernel("status", "VmRSS:");
-    let (before, faults, written, clock) =
-        (cpu(), minor_faults(), kernel("io", "write_bytes:"), Instant::now());
+    let (before, faults, written, clock) = (cpu(), minor_faults(), kernel("io", "write_bytes:"), Instant::now());
     runtime.block_on(async {
         for (entries, objects) in batches {
             log.append(entries, objects).await.unwrap();
@@ -244,8 +220,5 @@ fn main() {
         black_box(DecisionRecord::decode(record.clone()).unwrap());
     });
     println!("  read a head {head:.0} ns, decode a record {whole:.0} ns");
-    println!(
-        "  folder {:.0} bytes a record without the journal",
-        a_record(folder_bytes(dir.path()))
-    );
+    println!("  folder {:.0} bytes a record without the journal", a_record(folder_bytes(dir.path())));
 }

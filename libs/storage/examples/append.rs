@@ -45,10 +45,7 @@ fn record(caller: usize, n: usize, i: usize) -> (Record, Option<DedupKey>) {
     let name = [caller, n, i].map(usize::to_le_bytes).concat();
     let mut value = name.repeat(11);
     value.truncate(256);
-    let record = Record {
-        key: Bytes::from_static(b"a uid has 17 byte"),
-        value: value.into(),
-        traceparent: String::new(),
-    };
+    let record =
+        Record { key: Bytes::from_static(b"a uid has 17 byte"), value: value.into(), traceparent: String::new() };
     (record, Some(DedupKey { day: 20_000, identity: name.into() }))
 }

@@ -81,11 +81,7 @@ impl Decayed {
         let (exponent, factor) = decay.weight(now);
         let ahead = self.scale - exponent;
         let scale = if ahead <= 1 { 2.0 * shrink(ahead - 1) / factor } else { 1.0 };
-        PosteriorCounts {
-            item,
-            impressions: (self.impressions * scale) as f32,
-            rewards: (self.rewards * scale) as f32,
-        }
+        PosteriorCounts { item, impressions: (self.impressions * scale) as f32, rewards: (self.rewards * scale) as f32 }
     }
 
     /// The same worth at `now` under another half-life.
@@ -93,11 +89,7 @@ impl Decayed {
         let (exponent, factor) = from.weight(now);
         let worth = shrink((self.scale - exponent).min(0)) / factor;
         let (scale, weight) = to.weight(now);
-        Self {
-            scale,
-            impressions: self.impressions * worth * weight,
-            rewards: self.rewards * worth * weight,
-        }
+        Self { scale, impressions: self.impressions * worth * weight, rewards: self.rewards * worth * weight }
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
@@ -125,11 +117,7 @@ pub(crate) struct Posteriors(pub(crate) BTreeMap<ItemIx, Decayed>);
 
 impl Posteriors {
     /// New sums of the items that `changes` touch.
-    pub(crate) fn changed(
-        &self,
-        decay: Decay,
-        changes: &[PosteriorChange],
-    ) -> BTreeMap<ItemIx, Decayed> {
+    pub(crate) fn changed(&self, decay: Decay, changes: &[PosteriorChange]) -> BTreeMap<ItemIx, Decayed> {
         let mut out = BTreeMap::new();
         for change in changes {
             out.entry(change.item)
@@ -139,12 +127,7 @@ impl Posteriors {
         out
     }
 
-    pub(crate) fn snapshot(
-        &self,
-        decay: Decay,
-        now: UnixMillis,
-        next_offset: u64,
-    ) -> PosteriorSnapshot {
+    pub(crate) fn snapshot(&self, decay: Decay, now: UnixMillis, next_offset: u64) -> PosteriorSnapshot {
         PosteriorSnapshot {
             counts: self.0.iter().map(|(&item, sums)| sums.at(decay, item, now)).collect(),
             next_offset,
@@ -193,13 +176,11 @@ mod tests {
 
     #[test]
     fn another_half_life_keeps_the_worth_of_now() {
-        let (from, to) =
-            (Decay::new(Duration::from_secs(86_400)), Decay::new(Duration::from_secs(9 * 86_400)));
+        let (from, to) = (Decay::new(Duration::from_secs(86_400)), Decay::new(Duration::from_secs(9 * 86_400)));
         let mut sums = Decayed::default();
         sums.add(from, &change(20_000 * DAY));
         let now = 20_003 * DAY + 12_345;
-        let (before, after) =
-            (sums.at(from, ItemIx(1), now), sums.under(from, to, now).at(to, ItemIx(1), now));
+        let (before, after) = (sums.at(from, ItemIx(1), now), sums.under(from, to, now).at(to, ItemIx(1), now));
         assert!((before.impressions - after.impressions).abs() < 1e-6, "{before:?} {after:?}");
         assert!((before.impressions - 0.125).abs() < 1e-3);
         assert_eq!(Decayed::from_bytes(&sums.to_bytes()), Some(sums));

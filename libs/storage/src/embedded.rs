@@ -65,11 +65,7 @@ impl Engine {
     }
 
     /// The options are those of a keyspace that is new; an old one keeps its own.
-    fn keyspace_with(
-        &self,
-        name: &str,
-        options: KeyspaceCreateOptions,
-    ) -> Result<Keyspace, StorageError> {
+    fn keyspace_with(&self, name: &str, options: KeyspaceCreateOptions) -> Result<Keyspace, StorageError> {
         Ok(self.db.keyspace(name, || options)?)
     }
 

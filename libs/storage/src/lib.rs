@@ -199,12 +199,7 @@ pub trait FeatureStore: Send + Sync {
     async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError>;
 
     /// Waits until `consumer` has applied everything before `offset`, at most `wait`. Returns how far it has come.
-    async fn wait_applied(
-        &self,
-        consumer: &str,
-        offset: u64,
-        wait: Duration,
-    ) -> Result<u64, StorageError>;
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError>;
 
     /// Next offset `consumer` has to apply.
     async fn progress(&self, consumer: &str) -> Result<u64, StorageError>;
@@ -265,11 +260,7 @@ impl ObjectHash {
 pub trait DecisionLog: Send + Sync {
     /// Stores records and the objects they need in one step. An object or a record already there is kept, and an
     /// erased record stays erased.
-    async fn append(
-        &self,
-        entries: Vec<DecisionEntry>,
-        objects: Vec<(ObjectHash, Bytes)>,
-    ) -> Result<(), StorageError>;
+    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError>;
 
     async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError>;
 

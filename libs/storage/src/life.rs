@@ -23,9 +23,7 @@ impl Life {
         let at = (id.unix_millis() / DAY) as u32;
         let named = match *self {
             Self::Unnamed => Self::One { day: at, visitor: uid.spread() },
-            Self::One { day, visitor } if visitor == uid.spread() => {
-                Self::One { day: day.max(at), visitor }
-            }
+            Self::One { day, visitor } if visitor == uid.spread() => Self::One { day: day.max(at), visitor },
             Self::One { day, .. } | Self::Several { day } => Self::Several { day: day.max(at) },
         };
         std::mem::replace(self, named) != named
@@ -64,8 +62,7 @@ impl Life {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[kind], rest) = bytes.split_first_chunk()?;
         let (day, visitor) = rest.split_first_chunk()?;
-        let (day, visitor) =
-            (u32::from_le_bytes(*day), u64::from_le_bytes(visitor.try_into().ok()?));
+        let (day, visitor) = (u32::from_le_bytes(*day), u64::from_le_bytes(visitor.try_into().ok()?));
         match kind {
             0 => Some(Self::Unnamed),
             1 => Some(Self::One { day, visitor }),

@@ -19,9 +19,7 @@ impl Record {
 }
 
 /// Bytes of an append, or why it is refused.
-pub(crate) fn append_bytes<'a>(
-    records: impl Iterator<Item = &'a Record>,
-) -> Result<usize, StorageError> {
+pub(crate) fn append_bytes<'a>(records: impl Iterator<Item = &'a Record>) -> Result<usize, StorageError> {
     let mut total = 0;
     for (i, record) in records.enumerate() {
         let bytes = record.bytes();
@@ -34,10 +32,7 @@ pub(crate) fn append_bytes<'a>(
         total += bytes;
     }
     if total > MAX_APPEND_BYTES {
-        return Err(StorageError::invalid(
-            "records",
-            format!("must be at most {MAX_APPEND_BYTES} bytes together"),
-        ));
+        return Err(StorageError::invalid("records", format!("must be at most {MAX_APPEND_BYTES} bytes together")));
     }
     Ok(total)
 }
@@ -65,10 +60,7 @@ pub(crate) fn decision_bytes(
             ));
         }
         if ObjectHash::of(content) != *hash {
-            return Err(StorageError::invalid(
-                &format!("objects[{i}]"),
-                "is not the content its name says",
-            ));
+            return Err(StorageError::invalid(&format!("objects[{i}]"), "is not the content its name says"));
         }
         total += content.len();
     }

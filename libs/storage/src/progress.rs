@@ -24,8 +24,7 @@ impl Progress {
     pub(crate) async fn wait(&self, consumer: &str, offset: u64, wait: Duration) -> u64 {
         if self.get(consumer) < offset {
             let mut moved = self.0.subscribe();
-            let reached =
-                moved.wait_for(|offsets| offsets.get(consumer).is_some_and(|&at| at >= offset));
+            let reached = moved.wait_for(|offsets| offsets.get(consumer).is_some_and(|&at| at >= offset));
             // Late or not, the answer is how far it has come.
             let _ = tokio::time::timeout(wait, reached).await.map(drop);
         }

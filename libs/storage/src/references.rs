@@ -4,8 +4,7 @@ use crate::{ObjectHash, StorageError};
 use prost::encoding::{self, DecodeContext, WireType};
 
 /// Fields of `attune.decision.v1.DecisionRecord` that name objects.
-const NAMING: [(u32, &str); 5] =
-    [(14, "posteriors"), (20, "state"), (21, "own"), (22, "candidates"), (33, "index")];
+const NAMING: [(u32, &str); 5] = [(14, "posteriors"), (20, "state"), (21, "own"), (22, "candidates"), (33, "index")];
 
 /// The head of an encoded `attune.decision.v1.DecisionRecord`, borrowed from it.
 #[derive(Debug, Default)]
@@ -28,20 +27,13 @@ impl<'a> RecordHead<'a> {
                 1 => &mut head.request_id,
                 2 => &mut head.uid,
                 16 if let Some(items) = items.as_deref_mut() => {
-                    encoding::uint32::merge_repeated(
-                        wire,
-                        items,
-                        &mut rest,
-                        DecodeContext::default(),
-                    )
-                    .ok()?;
+                    encoding::uint32::merge_repeated(wire, items, &mut rest, DecodeContext::default()).ok()?;
                     continue;
                 }
                 _ => match NAMING.iter().position(|(field, _)| *field == tag) {
                     Some(i) => &mut head.names[i],
                     None => {
-                        encoding::skip_field(wire, tag, &mut rest, DecodeContext::default())
-                            .ok()?;
+                        encoding::skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
                         continue;
                     }
                 },
@@ -64,17 +56,15 @@ pub(crate) struct Names {
 impl Names {
     /// A record that is not one is refused with its position.
     pub(crate) fn read(index: usize, record: &[u8]) -> Result<Self, StorageError> {
-        let head = RecordHead::read(record, None).ok_or_else(|| {
-            StorageError::invalid(&format!("entries[{index}]"), "is not a decision record")
-        })?;
+        let head = RecordHead::read(record, None)
+            .ok_or_else(|| StorageError::invalid(&format!("entries[{index}]"), "is not a decision record"))?;
         let mut names = Self { hashes: [ObjectHash([0; 16]); NAMING.len()], count: 0 };
         for ((_, field), hash) in NAMING.iter().zip(head.names) {
             if hash.is_empty() {
                 continue;
             }
-            let hash = ObjectHash::from_slice(hash).ok_or_else(|| {
-                StorageError::invalid(&format!("entries[{index}].{field}"), "must be 16 bytes")
-            })?;
+            let hash = ObjectHash::from_slice(hash)
+                .ok_or_else(|| StorageError::invalid(&format!("entries[{index}].{field}"), "must be 16 bytes"))?;
             if !names.as_slice().contains(&hash) {
                 names.hashes[names.count] = hash;
                 names.count += 1;

@@ -55,12 +55,7 @@ pub(crate) fn acknowledge(numbers: [u64; 3]) {
 
 /// Runs `test` as a process until it has acknowledged something and some more time, kills it, and returns what it
 /// acknowledged.
-pub(crate) fn run_and_kill(
-    test: &str,
-    dir: &Path,
-    round: u64,
-    after: Duration,
-) -> Vec<(u64, u64, u64)> {
+pub(crate) fn run_and_kill(test: &str, dir: &Path, round: u64, after: Duration) -> Vec<(u64, u64, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env("ATTUNE_TEST_DIR", dir)

@@ -15,10 +15,8 @@ fn options() -> FeatureOptions {
 
 /// An owner on a runtime of its own: when that goes, so do its connections.
 async fn owner() -> (Channel, tokio::runtime::Runtime) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let listener =
-        runtime.spawn(tokio::net::TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.spawn(tokio::net::TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
     let address = listener.local_addr().unwrap();
     runtime.spawn(
         Server::builder()
@@ -33,9 +31,7 @@ async fn an_owner_that_goes_away_is_unavailable() {
     let (channel, runtime) = owner().await;
     let store = RemoteFeatureStore::new(channel, Duration::from_secs(30));
     assert_eq!(store.user_count().await, Ok(0));
-    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
     assert_eq!(store.user_count().await, Err(StorageError::Unavailable));
 }
 
@@ -51,31 +47,15 @@ async fn an_owner_that_does_not_answer_is_given_up() {
 async fn nonsense_is_refused_with_its_field() {
     let (channel, runtime) = owner().await;
     let mut client = FeatureStoreServiceClient::new(channel);
-    let good = wire::ApplyRequest {
-        consumer: USER_EVENTS_CONSUMER.into(),
-        next_offset: 1,
-        ..Default::default()
-    };
+    let good = wire::ApplyRequest { consumer: USER_EVENTS_CONSUMER.into(), next_offset: 1, ..Default::default() };
     let short = || b"short".as_slice().into();
     let cases = [
         (wire::ApplyRequest { consumer: "nobody".into(), ..good.clone() }, "consumer"),
+        (wire::ApplyRequest { erased: vec![wire::ErasedUser { uid: short(), offset: 1 }], ..good.clone() }, "uid"),
+        (wire::ApplyRequest { outcomes: vec![wire::OutcomeEffect::default()], ..good.clone() }, "outcomes.key"),
         (
             wire::ApplyRequest {
-                erased: vec![wire::ErasedUser { uid: short(), offset: 1 }],
-                ..good.clone()
-            },
-            "uid",
-        ),
-        (
-            wire::ApplyRequest { outcomes: vec![wire::OutcomeEffect::default()], ..good.clone() },
-            "outcomes.key",
-        ),
-        (
-            wire::ApplyRequest {
-                posteriors: vec![wire::PosteriorChange {
-                    impressions: f32::NAN,
-                    ..Default::default()
-                }],
+                posteriors: vec![wire::PosteriorChange { impressions: f32::NAN, ..Default::default() }],
                 ..good.clone()
             },
             "posteriors",

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 fn metrics(c: &mut Criterion) {
     let config = TelemetryConfig { logs: LogTarget::Off, sample_edge_only: 0.0, ..TelemetryConfig::default() };
     let info = ServiceInfo { service: "edge", version: "1", instance: "bench".into() };
-    let (telemetry, _guard) = Telemetry::start(&config, info, Arc::new(|| 1_769_682_600_123)).expect("telemetry starts");
+    let (telemetry, _guard) =
+        Telemetry::start(&config, info, Arc::new(|| 1_769_682_600_123)).expect("telemetry starts");
     let metrics = telemetry.metrics();
     let counter = metrics.counter(&PERSONALIZATION_LEVEL, &["0"]);
     c.bench_function("counter", |b| b.iter(|| black_box(&counter).inc()));
@@ -36,7 +37,8 @@ fn metrics(c: &mut Criterion) {
                 spent += begun.elapsed().saturating_sub(empty);
                 root.end();
             }
-            spent * u32::try_from(iterations).unwrap_or(1) / u32::try_from(iterations.div_ceil(EACH) * EACH).unwrap_or(1)
+            spent * u32::try_from(iterations).unwrap_or(1)
+                / u32::try_from(iterations.div_ceil(EACH) * EACH).unwrap_or(1)
         });
     });
 
@@ -53,7 +55,9 @@ fn metrics(c: &mut Criterion) {
             b.iter_custom(|iterations| together(threads, iterations, &|value| naive.observe(value)));
         });
     }
-    c.bench_function("exposition", |b| b.iter(|| encode(black_box(std::slice::from_ref(&telemetry)), Format::OpenMetrics)));
+    c.bench_function("exposition", |b| {
+        b.iter(|| encode(black_box(std::slice::from_ref(&telemetry)), Format::OpenMetrics))
+    });
 }
 
 /// What two clock readings take.

@@ -5,9 +5,7 @@
 
 use attune_domain::RequestId;
 use attune_telemetry::catalogue::names::EDGE_LATENCY;
-use attune_telemetry::{
-    Class, Kind, LogTarget, Name, ServiceInfo, Span, Telemetry, TelemetryConfig, TraceParent,
-};
+use attune_telemetry::{Class, Kind, LogTarget, Name, ServiceInfo, Span, Telemetry, TelemetryConfig, TraceParent};
 use criterion::{Criterion, Throughput};
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
@@ -103,7 +101,13 @@ fn together(span: &Span) {
 }
 
 /// What the edge records of a page that it answers itself.
-fn edge_hit(telemetry: &Telemetry, latency: &attune_telemetry::Histogram, pop: &Name, headers: &HeaderMap, id: RequestId) {
+fn edge_hit(
+    telemetry: &Telemetry,
+    latency: &attune_telemetry::Histogram,
+    pop: &Name,
+    headers: &HeaderMap,
+    id: RequestId,
+) {
     let root = telemetry.admit("edge.personalize", Kind::Server, headers, id);
     root.with(|span| {
         span.set("pop_location", pop).set("http.request.method", "POST");
@@ -299,19 +303,19 @@ fn main() {
             per: SPANS,
             run: Box::new(|| sdk_ten_spans(&tracer)),
         },
-        Case {
-            name: "ten spans, tracing-opentelemetry, 100 %, per span",
-            per: SPANS,
-            run: Box::new(bridge_ten_spans),
-        },
+        Case { name: "ten spans, tracing-opentelemetry, 100 %, per span", per: SPANS, run: Box::new(bridge_ten_spans) },
         Case {
             name: "edge hit: admit, 3 spans, 11 attributes, exemplar",
             per: 1,
             run: Box::new(|| edge_hit(&edge, &latency, &pop, &visitor, c())),
         },
-        Case { name: "extract", per: 1, run: Box::new(|| {
-            black_box(TraceParent::extract(black_box(&headers)));
-        }) },
+        Case {
+            name: "extract",
+            per: 1,
+            run: Box::new(|| {
+                black_box(TraceParent::extract(black_box(&headers)));
+            }),
+        },
         Case {
             name: "extract, OpenTelemetry SDK",
             per: 1,

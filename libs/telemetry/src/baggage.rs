@@ -71,7 +71,9 @@ impl Baggage {
                 members += 1;
                 let Some(at) = member.iter().position(|byte| *byte == b'=') else { continue };
                 let key = trim(&member[..at]);
-                let Some(key) = BaggageKey::ALL.into_iter().find(|one| one.as_str().as_bytes() == key) else { continue };
+                let Some(key) = BaggageKey::ALL.into_iter().find(|one| one.as_str().as_bytes() == key) else {
+                    continue;
+                };
                 let value = member[at + 1..].split(|byte| *byte == b';').next().unwrap_or_default();
                 let name = std::str::from_utf8(trim(value)).ok().and_then(Name::new);
                 found.0[key as usize] = Some(name.ok_or(TooMuch)?);

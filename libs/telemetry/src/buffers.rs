@@ -3,10 +3,10 @@
 //! Bounds: 256 spans, 128 links and 16 KiB of attributes a trace; 16 attributes and 16 events a span. What does not fit
 //! is counted and left out.
 
-use crate::attr::{AttrValue, Given};
-use crate::metrics::Pending;
 use crate::Kind;
+use crate::attr::{AttrValue, Given};
 use crate::log::HeldLine;
+use crate::metrics::Pending;
 use attune_domain::RequestId;
 use parking_lot::Mutex;
 use std::cell::RefCell;

@@ -153,7 +153,9 @@ mod tests {
         let ms = Duration::from_millis;
         let mut admitted = HashMap::new();
         for at in 0..10_000 {
-            for key in [("origin", "ranking_unavailable"), ("origin", "bandit_unavailable"), ("edge", "ranking_unavailable")] {
+            for key in
+                [("origin", "ranking_unavailable"), ("origin", "bandit_unavailable"), ("edge", "ranking_unavailable")]
+            {
                 *admitted.entry(key).or_insert(0) += u32::from(fallbacks.admit(key.0, key.1, ms(at)));
             }
         }

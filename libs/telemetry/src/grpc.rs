@@ -39,8 +39,12 @@ impl Subtrace {
     fn write(self, headers: &mut HeaderMap) {
         // The two that almost every answer has.
         let value = match self {
-            Self { verdict: Verdict::NONE, recorded: true, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=1;m=0")),
-            Self { verdict: Verdict::NONE, recorded: false, missing: 0 } => Ok(HeaderValue::from_static("1;k=0;rec=0;m=0")),
+            Self { verdict: Verdict::NONE, recorded: true, missing: 0 } => {
+                Ok(HeaderValue::from_static("1;k=0;rec=1;m=0"))
+            }
+            Self { verdict: Verdict::NONE, recorded: false, missing: 0 } => {
+                Ok(HeaderValue::from_static("1;k=0;rec=0;m=0"))
+            }
             Self { verdict: Verdict { threshold, reasons }, recorded, missing } => {
                 let recorded = u8::from(recorded);
                 let known = if threshold == Threshold::NEVER { String::new() } else { format!(";t={threshold}") };

@@ -109,7 +109,9 @@ impl LogKey {
         };
         let text = std::str::from_utf8(rest).map_err(|_| LogKeyError)?;
         let mut words = text.split_ascii_whitespace();
-        let (Some(week), Some(digits), None) = (words.next(), words.next(), words.next()) else { return Err(LogKeyError) };
+        let (Some(week), Some(digits), None) = (words.next(), words.next(), words.next()) else {
+            return Err(LogKeyError);
+        };
         let week = week.parse().ok().filter(|week| *week >= 0).ok_or(LogKeyError)?;
         if digits.len() != 64 || !digits.is_ascii() {
             return Err(LogKeyError);
@@ -248,7 +250,9 @@ mod tests {
 
     #[test]
     fn base64url_follows_the_rfc() {
-        for (plain, want) in [("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{fb}\u{ff}", "w7vDvw")] {
+        for (plain, want) in
+            [("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{fb}\u{ff}", "w7vDvw")]
+        {
             let mut out = Vec::new();
             base64url(plain.as_bytes(), &mut out);
             assert_eq!(out, want.as_bytes());

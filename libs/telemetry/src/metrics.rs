@@ -12,9 +12,9 @@ pub use handles::{By, Counter, Estimate, Gauge, KnownGauge};
 pub use histogram::Histogram;
 pub(crate) use histogram::{Exemplar, Family as HistogramFamily, Pending};
 
-use crate::{Label, Record};
 use crate::catalogue::names::{LABEL_OVERFLOW, METRIC_CONFLICTS};
 use crate::catalogue::{self, Applies, Entry, Kind, Metric, Service};
+use crate::{Label, Record};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry};
@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 const OTHER: &str = "_other";
 const SAMPLES: &str = "_samples";
-const SAMPLES_HELP: &str = "Observations behind the value, which is absent where they are too few or it does not apply.";
+const SAMPLES_HELP: &str =
+    "Observations behind the value, which is absent where they are too few or it does not apply.";
 
 /// Makes a service's metrics. Cloning shares the registry.
 #[derive(Clone)]
@@ -198,9 +199,8 @@ impl Metrics {
 
 /// Whether the values are as many as the labels, and in their closed lists.
 fn fits(metric: &Metric, values: &[&str]) -> bool {
-    let allowed = |(label, value): (&catalogue::LabelKey, &&str)| {
-        label.closed().is_none_or(|values| values.contains(value))
-    };
+    let allowed =
+        |(label, value): (&catalogue::LabelKey, &&str)| label.closed().is_none_or(|values| values.contains(value));
     values.len() == metric.labels.len() && metric.labels.iter().zip(values).all(allowed)
 }
 

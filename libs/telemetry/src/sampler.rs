@@ -243,7 +243,8 @@ impl<P: Part> Sampler<P> {
             }
             .fetch_add(1, Relaxed);
             // Clocks may differ: what seems to come from the future has no lag.
-            lag = lag.max((wall as u32).wrapping_sub(decision.unix_ms).min(i32::MAX as u32 + 1) % (i32::MAX as u32 + 1));
+            lag =
+                lag.max((wall as u32).wrapping_sub(decision.unix_ms).min(i32::MAX as u32 + 1) % (i32::MAX as u32 + 1));
         }
         self.counts.lag_ms.store(lag.into(), Relaxed);
     }

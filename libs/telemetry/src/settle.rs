@@ -1,9 +1,9 @@
 //! The end of a local trace: it waits for its verdict, is counted, and leaves for the exporters or the pool.
 
+use crate::buffers::{Buffers, Subtree};
 use crate::catalogue::names::{
     TRACE_DECISIONS, TRACE_HOLD_WAIT, TRACE_LATE_SPANS, TRACE_REWEIGHTED, TRACE_SUBTREE_MISSING,
 };
-use crate::buffers::{Buffers, Subtree};
 use crate::export::{Lane, Resource};
 use crate::grpc::Method;
 use crate::log::Judged;
@@ -139,8 +139,7 @@ impl DecisionMetrics {
             .map(|class| ["drop", "keep"].map(|verdict| metrics.counter(&TRACE_DECISIONS, &[class.as_str(), verdict])));
         let reweighted = Class::ALL.map(|class| metrics.counter(&TRACE_REWEIGHTED, &[class.as_str()]));
         // In the order of `tail::Late`.
-        let late =
-            ["held", "keep", "drop", "unknown"].map(|verdict| metrics.counter(&TRACE_LATE_SPANS, &[verdict]));
+        let late = ["held", "keep", "drop", "unknown"].map(|verdict| metrics.counter(&TRACE_LATE_SPANS, &[verdict]));
         let missing = CALLEES.map(|callee| (callee, metrics.counter(&TRACE_SUBTREE_MISSING, &[callee])));
         let waited = metrics.histogram(&TRACE_HOLD_WAIT, &[]);
         Self { decisions, reweighted, late, missing: missing.into(), waited }

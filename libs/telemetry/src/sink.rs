@@ -18,7 +18,12 @@ pub(crate) enum Output {
     /// Standard output or error, on a descriptor of its own: a reader who stalls must not hold the lock under which
     /// everything else in the process prints.
     Stream(File),
-    File { path: PathBuf, file: File, written: u64, limit: u64 },
+    File {
+        path: PathBuf,
+        file: File,
+        written: u64,
+        limit: u64,
+    },
 }
 
 impl Output {

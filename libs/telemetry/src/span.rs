@@ -6,8 +6,8 @@
 use crate::buffers::{Buffers, OPEN, Subtree};
 use crate::context::Context;
 use crate::grpc::Subtrace;
-use crate::metrics::Pending;
 use crate::log::HeldLine;
+use crate::metrics::Pending;
 use crate::trace::{Trace, span_id};
 use crate::{AttrValue, Baggage, Class, Telemetry, TraceParent};
 use attune_domain::RequestId;
@@ -76,7 +76,11 @@ impl Span {
     }
 
     pub(crate) fn root(telemetry: &Telemetry, name: &'static str, kind: Kind, id: RequestId, context: Context) -> Self {
-        Self(Some(Handle { trace: Arc::new(Trace::begin(telemetry, name, kind, id, context)), index: 0, recorded: true }))
+        Self(Some(Handle {
+            trace: Arc::new(Trace::begin(telemetry, name, kind, id, context)),
+            index: 0,
+            recorded: true,
+        }))
     }
 
     pub fn child(&self, name: &'static str) -> Self {

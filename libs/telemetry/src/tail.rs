@@ -141,14 +141,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
     }
 
     /// From now on verdicts reach `recording`. What is known already it learns at once.
-    pub(crate) fn watch(
-        &self,
-        id: RequestId,
-        randomness: u64,
-        recording: R,
-        now: Duration,
-        out: &mut Vec<Settled<P>>,
-    ) {
+    pub(crate) fn watch(&self, id: RequestId, randomness: u64, recording: R, now: Duration, out: &mut Vec<Settled<P>>) {
         let key = key_of(id);
         let mut guard = self.shard(id);
         let shard = &mut *guard;
@@ -249,13 +242,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
     }
 
     /// Spans that ended after their local root.
-    pub(crate) fn late(
-        &self,
-        id: RequestId,
-        part: P,
-        now: Duration,
-        out: &mut Vec<Settled<P>>,
-    ) -> Late {
+    pub(crate) fn late(&self, id: RequestId, part: P, now: Duration, out: &mut Vec<Settled<P>>) -> Late {
         let key = key_of(id);
         let mut shard = self.shard(id);
         if let Some(entry) = shard.entries.get_mut(&key) {
@@ -372,13 +359,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
     }
 
     /// Tells the recordings what is new, and lets go of the parts about which nothing more can be learned.
-    fn release(
-        &self,
-        entry: &mut Entry<R, P>,
-        changed: bool,
-        now: Duration,
-        out: &mut Vec<Settled<P>>,
-    ) {
+    fn release(&self, entry: &mut Entry<R, P>, changed: bool, now: Duration, out: &mut Vec<Settled<P>>) {
         if changed {
             entry.live.iter().for_each(|live| live.learn(entry.verdict));
         }

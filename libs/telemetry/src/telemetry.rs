@@ -1,17 +1,17 @@
 //! Starting, sharing and flushing; everything a service holds of telemetry.
 
 use crate::buffers::Pool;
+use crate::bus::{Decision, DecisionBus, DecisionSink};
 use crate::catalogue::names::{LOG_DROPPED, LOG_SUPPRESSED, TRACE_SPANS_DROPPED};
 use crate::context::Context;
 use crate::door::{DebugDoor, Rejections};
 use crate::export::{Collector, ExportMetrics, Exporters, Resource, TraceFile};
 use crate::hash::{LogKeyError, Purpose};
 use crate::log::{HeldLine, Judged, LogCounters, Logs, Notice, Place, RequestEvent, Source};
-use crate::bus::{Decision, DecisionBus, DecisionSink};
 use crate::sampler::{Sampler, SamplingMetrics};
 use crate::sampling::{Policy, Threshold};
-use crate::sink::{DropCounters, Output};
 use crate::settle::{DecisionMetrics, Held, KeptTrace, dispatch};
+use crate::sink::{DropCounters, Output};
 use crate::sweeper::Sweeper;
 use crate::tail::{Settled, TailLimits};
 use crate::ticks::Ticks;
@@ -19,8 +19,8 @@ use crate::{Counter, Kind, LogTarget, Metrics, Record, Span, TelemetryConfig, Tr
 use attune_domain::{RequestId, Uid, UnixMillis};
 use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Where wall-clock time comes from.
@@ -114,11 +114,7 @@ struct Shared {
 
 impl Telemetry {
     /// Opens the files and starts the writers. Keep the guard until the very end.
-    pub fn start(
-        config: &TelemetryConfig,
-        info: ServiceInfo,
-        clock: Clock,
-    ) -> Result<(Self, Guard), TelemetryError> {
+    pub fn start(config: &TelemetryConfig, info: ServiceInfo, clock: Clock) -> Result<(Self, Guard), TelemetryError> {
         for (key, share) in [
             ("sample_normal", config.sample_normal),
             ("sample_edge_only", config.sample_edge_only),
@@ -143,8 +139,11 @@ impl Telemetry {
             ["queue_full", "write_failed"].map(|reason| metrics.counter(&LOG_DROPPED, &[reason]));
         let log_drops = DropCounters { queue_full, write_failed };
         let open = |what, path: &PathBuf| {
-            Output::file(path, config.file_limit.get())
-                .map_err(|source| TelemetryError::Open { what, path: path.clone(), source })
+            Output::file(path, config.file_limit.get()).map_err(|source| TelemetryError::Open {
+                what,
+                path: path.clone(),
+                source,
+            })
         };
         let export = ExportMetrics::new(&metrics);
         let mut traces = Exporters::default();
@@ -232,7 +231,17 @@ impl Telemetry {
         let rejections = Rejections::new(&metrics);
         let source = Source::new(&info, &shared.boot_id);
         let sequence = AtomicU64::new(0);
-        Self(Arc::new(Inner { info, resource, source, metrics, decisions, dropped_spans, rejections, sequence, shared }))
+        Self(Arc::new(Inner {
+            info,
+            resource,
+            source,
+            metrics,
+            decisions,
+            dropped_spans,
+            rejections,
+            sequence,
+            shared,
+        }))
     }
 
     pub fn info(&self) -> &ServiceInfo {

@@ -8,8 +8,8 @@ use crate::sampling::{Threshold, Verdict};
 use crate::{Baggage, Class, Kind, Telemetry, TraceParent};
 use attune_domain::RequestId;
 use spin::mutex::SpinMutex;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Held for some nanoseconds, almost always by the one task of its request: a lock whose release is a plain store halves
@@ -59,7 +59,13 @@ impl Finished {
 }
 
 impl Trace {
-    pub(crate) fn begin(telemetry: &Telemetry, name: &'static str, kind: Kind, id: RequestId, context: Context) -> Self {
+    pub(crate) fn begin(
+        telemetry: &Telemetry,
+        name: &'static str,
+        kind: Kind,
+        id: RequestId,
+        context: Context,
+    ) -> Self {
         let randomness = context.randomness(id);
         let caller = context.parent.map(|_| context.threshold().unwrap_or(Threshold::NEVER));
         let standing = telemetry.with_sampler(|sampler, now, out| sampler.begin(id, randomness, caller, now, out));

@@ -192,8 +192,7 @@ async fn answers_decide_what_is_sent_again() {
 #[test]
 fn a_wrong_address_is_refused() {
     for address in ["", "nonsense", "https://a.test:4317", "ftp://a.test", "http://"] {
-        let config =
-            TelemetryConfig { otlp: Some(address.into()), logs: LogTarget::Off, ..TelemetryConfig::default() };
+        let config = TelemetryConfig { otlp: Some(address.into()), logs: LogTarget::Off, ..TelemetryConfig::default() };
         let info = ServiceInfo { service: "llm", version: "1", instance: "i".into() };
         let Err(error) = Telemetry::start(&config, info, Arc::new(|| 1)) else { panic!("{address} is taken") };
         let error = error.to_string();

@@ -182,7 +182,8 @@ fn topics_are_named_alike_everywhere() {
 
     let agent = yaml("fluent-bit/fluent-bit.yaml");
     let outputs = agent["pipeline"]["outputs"].as_array().unwrap();
-    let sent: BTreeMap<_, _> = outputs.iter().map(|out| (out["match"].as_str().unwrap(), out["topics"].as_str().unwrap())).collect();
+    let sent: BTreeMap<_, _> =
+        outputs.iter().map(|out| (out["match"].as_str().unwrap(), out["topics"].as_str().unwrap())).collect();
     assert_eq!(sent.values().map(|topic| (*topic).to_owned()).collect::<BTreeSet<_>>(), streams);
     assert!(outputs.iter().all(|out| out["format"] == "raw" && out["rdkafka.acks"] == "all"));
 
@@ -205,8 +206,15 @@ fn the_collector_is_built_of_what_its_configurations_name() {
     let built = |kind: &str| -> BTreeSet<String> {
         let modules = list[kind].as_array().unwrap().iter().map(|module| module["gomod"].as_str().unwrap());
         let last = modules.map(|module| module.split(' ').next().unwrap().rsplit('/').next().unwrap().to_owned());
-        let short = |name: String| name.trim_end_matches(kind.trim_end_matches('s')).replace("memorylimiter", "memory_limiter");
-        last.map(short).map(|name| name.replace("tailsampling", "tail_sampling").replace("healthcheck", "health_check").replace("filestorage", "file_storage")).collect()
+        let short =
+            |name: String| name.trim_end_matches(kind.trim_end_matches('s')).replace("memorylimiter", "memory_limiter");
+        last.map(short)
+            .map(|name| {
+                name.replace("tailsampling", "tail_sampling")
+                    .replace("healthcheck", "health_check")
+                    .replace("filestorage", "file_storage")
+            })
+            .collect()
     };
     let mut used: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for file in ["collector/gateway.yaml", "collector/gateway-tail-sampling.yaml"] {

@@ -50,7 +50,8 @@ impl World {
 
     fn metric(&self, series: &str) -> f64 {
         let text = encode(&[self.telemetry.clone()], Format::Text);
-        let line = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{series}: {text}"));
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{series}: {text}"));
         line.trim().parse().unwrap()
     }
 }
@@ -96,7 +97,8 @@ fn write_all(world: &World) {
     };
     at_root(&|root| telemetry.log_request(complete(request_id), root));
     at_root(&|root| {
-        telemetry.log_request(FeedbackAccepted { request_id, latency_ms, accepted: 3, duplicates: 1, rejected: 0 }, root);
+        telemetry
+            .log_request(FeedbackAccepted { request_id, latency_ms, accepted: 3, duplicates: 1, rejected: 0 }, root);
     });
     at_root(&|root| telemetry.log_request(ExplanationGiven { request_id, latency_ms, streamed: false }, root));
     at_root(&|root| {
@@ -131,7 +133,8 @@ fn every_event_has_a_golden_line_that_the_schema_takes() {
     let mut events = BTreeSet::new();
     for line in world.text().lines() {
         let read: Value = serde_json::from_str(line).unwrap();
-        let errors: Vec<_> = schema.iter_errors(&read).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        let errors: Vec<_> =
+            schema.iter_errors(&read).map(|error| format!("{}: {error}", error.instance_path)).collect();
         assert!(errors.is_empty(), "{line}\n{errors:#?}");
         events.insert(read["event"].as_str().unwrap().to_owned());
         // What differs from run to run: the boot, the spans, the line of this file.
@@ -160,14 +163,16 @@ fn every_event_has_a_golden_line_that_the_schema_takes() {
 
 #[test]
 fn the_committed_schema_is_the_one_the_events_make() {
-    let again = "cargo run --release -p attune-telemetry --example log_schema > observability/logs/log-line.schema.json";
+    let again =
+        "cargo run --release -p attune-telemetry --example log_schema > observability/logs/log-line.schema.json";
     assert_eq!(schema(), log_schema(), "run: {again}");
 }
 
 #[test]
 fn the_schema_refuses_what_no_event_says() {
     let schema = jsonschema::validator_for(&schema()).unwrap();
-    let golden = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-lines.jsonl")).unwrap();
+    let golden =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-lines.jsonl")).unwrap();
     let line: Value = serde_json::from_str(golden.lines().next().unwrap()).unwrap();
     assert!(schema.is_valid(&line));
     type Change = (&'static str, fn(&mut Value));

@@ -67,7 +67,8 @@ fn work(record: Record, request_logs: RequestLogs) -> Done {
         page_type: PageType::Home,
     };
     telemetry.log_request(complete, &admitted);
-    let shed = RequestShed { request_id: id, failure: Failure::Overloaded, status_code: 429, route: Route::Personalize };
+    let shed =
+        RequestShed { request_id: id, failure: Failure::Overloaded, status_code: 429, route: Route::Personalize };
     telemetry.log(&shed, None);
     let none = [&admitted, &adopted, &root].map(Span::is_none);
     [admitted, adopted, root].iter().for_each(Span::end);

@@ -137,7 +137,10 @@ fn memory_used_again_never_shows_another_trace() {
                         }
                     }
                     // What other threads left behind belongs to traces that have ended, or soon will.
-                    let left = { let mut stale = stale.lock().unwrap(); (stale.len() > 20).then(|| stale.remove(0)) };
+                    let left = {
+                        let mut stale = stale.lock().unwrap();
+                        (stale.len() > 20).then(|| stale.remove(0))
+                    };
                     if let Some((span, mark)) = left {
                         span.set("mark", mark);
                         span.child("late").set("mark", mark);
@@ -239,7 +242,10 @@ fn an_ended_span_does_not_change() {
     let root = world.root();
     let child = root.child("child");
     child.set("k", 1i64);
-    let took = { child.end(); child.elapsed() };
+    let took = {
+        child.end();
+        child.elapsed()
+    };
     child.set("k", 2i64);
     child.set("new", true);
     child.event("late");

@@ -255,8 +255,8 @@ fn bounds_hold_and_are_counted() {
 }
 
 const KEYS: [&str; 24] = [
-    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v",
-    "w", "x",
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w",
+    "x",
 ];
 
 /// A uid must not leave in any form: not in logs, traces or metrics, not in hexadecimal, and not the key either.

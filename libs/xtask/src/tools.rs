@@ -104,7 +104,8 @@ fn install(folder: &Path, tools: &[Tool]) -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let work = tempfile::Builder::new().prefix(".installing-").tempdir_in(folder).context("create a folder to work in")?;
+    let work =
+        tempfile::Builder::new().prefix(".installing-").tempdir_in(folder).context("create a folder to work in")?;
     for archive in debian::download(work.path(), &packages)? {
         let place = folder.join(format!("{}-{}", archive.package, archive.version));
         if place.exists() {

@@ -142,7 +142,8 @@ fn split(options: &EvalOptions, state: &StateFolder, mut data: Dataset) -> anyho
     data.key_fingerprint = key.fingerprint();
     let split = evaluation::leave_out(&data, options.back());
     if split.cases.is_empty() {
-        let message = format!("no visitor of {} has the {} events that a question needs", data.name, options.back() + 1);
+        let message =
+            format!("no visitor of {} has the {} events that a question needs", data.name, options.back() + 1);
         return Err(crate::output::bad_data(message));
     }
     Ok(split)

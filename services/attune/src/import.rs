@@ -140,10 +140,7 @@ fn check_target(to: &Path, key: Option<&SubjectKey>) -> anyhow::Result<()> {
     }
     let there = Dataset::load(to).context("look at the data set that is there").or_exit(Exit::Data)?;
     let Some(key) = key else { return Ok(()) };
-    there
-        .check_key(key)
-        .with_context(|| format!("replace the data set in {}", to.display()))
-        .or_exit(Exit::Data)
+    there.check_key(key).with_context(|| format!("replace the data set in {}", to.display())).or_exit(Exit::Data)
 }
 
 fn short(hash: &str) -> &str {

@@ -139,7 +139,11 @@ pub(crate) fn metrics_table(manifest: &Manifest) -> String {
     };
     for head in &manifest.heads {
         let calibrated = if head.calibrated { "calibrated" } else { "order only" };
-        line(&format!("head {}", head.name), head.rows.to_string(), format!("rows of {}, {calibrated}", head.trained_on));
+        line(
+            &format!("head {}", head.name),
+            head.rows.to_string(),
+            format!("rows of {}, {calibrated}", head.trained_on),
+        );
     }
     for (name, metric) in &manifest.metrics {
         line(name, format!("{:.4}", metric.value), format!("{} samples", metric.samples));

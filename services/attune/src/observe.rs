@@ -67,7 +67,9 @@ impl Observe {
             "--cluster.listen-address=".to_owned(),
             flag("storage.path", data("alertmanager")),
         ];
-        if let Some(at) = observe.tool("alertmanager", &folder("alertmanager"), arguments.into(), &[], Ready::Says).await? {
+        if let Some(at) =
+            observe.tool("alertmanager", &folder("alertmanager"), arguments.into(), &[], Ready::Says).await?
+        {
             observe.target("alertmanager", &at, "")?;
         }
         let arguments = [
@@ -78,7 +80,9 @@ impl Observe {
             flag("storage.tsdb.path", data("prometheus")),
         ];
         let region = [("ATTUNE_REGION", "local".to_owned())];
-        if let Some(at) = observe.tool("prometheus", &folder("prometheus"), arguments.into(), &region, Ready::Says).await? {
+        if let Some(at) =
+            observe.tool("prometheus", &folder("prometheus"), arguments.into(), &region, Ready::Says).await?
+        {
             observe.target("prometheus", &at, "")?;
         }
         let [http, grpc, otlp] = crate::separate::free_ports::<3>(LOOPBACK)?;

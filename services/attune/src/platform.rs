@@ -1,9 +1,10 @@
 //! The whole platform in one process: every service behind its own contract, without a socket between them.
 
 use crate::settings::Settings;
-use crate::up::ReadyLine;
 use crate::state::StateFolder;
+use crate::up::ReadyLine;
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use attune_edge::{EdgeDeps, Operator};
 use attune_embedder::Embedder;
 use attune_origin::{Clients, OriginDeps};
@@ -16,7 +17,6 @@ use attune_storage::{
     FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
 };
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
-use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,9 @@ impl Stores {
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
         Ok(Self {
             event_log: Arc::new(
-                EmbeddedEventLog::open(&state.event_log()).with_context(open("the event log")).or_exit(Exit::TryLater)?,
+                EmbeddedEventLog::open(&state.event_log())
+                    .with_context(open("the event log"))
+                    .or_exit(Exit::TryLater)?,
             ),
             decision_log: Arc::new(
                 EmbeddedDecisionLog::open(&state.decision_log())
@@ -88,12 +90,8 @@ pub(crate) async fn start(
         ["origin", "retrieval", "ranking", "bandit", "llm", "embedder"].map(telemetry);
 
     let Stores { event_log, decision_log, features } = stores;
-    let embedder = Embedder::new(
-        Arc::clone(&event_log),
-        Arc::clone(&features),
-        settings.embedder.clone(),
-        clock.clone(),
-    );
+    let embedder =
+        Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone());
     tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), embedder_t.clone(), shutdown.flag()));
     let stop = shutdown.flag();
     let stopped = shutdown.clone();
@@ -111,28 +109,37 @@ pub(crate) async fn start(
     // Each service follows the catalogue on its own, as it would in a process of its own.
     let own = || Arc::new(ArcSwap::new(Arc::clone(&serving)));
 
-    let retrieval = attune_retrieval::build(&settings.retrieval, attune_retrieval::Deps {
-        serving: own(),
-        item_updates: Some(Arc::clone(&event_log)),
-        user_events: Some(Arc::clone(&event_log)),
-        telemetry: retrieval_t.clone(),
-        stop: shutdown.flag(),
-    })
+    let retrieval = attune_retrieval::build(
+        &settings.retrieval,
+        attune_retrieval::Deps {
+            serving: own(),
+            item_updates: Some(Arc::clone(&event_log)),
+            user_events: Some(Arc::clone(&event_log)),
+            telemetry: retrieval_t.clone(),
+            stop: shutdown.flag(),
+        },
+    )
     .await
     .context("build retrieval")?;
-    let ranking = attune_ranking::build(&settings.ranking, attune_ranking::Deps {
-        serving: own(),
-        item_updates: Some(Arc::clone(&event_log)),
-        telemetry: ranking_t.clone(),
-        stop: shutdown.flag(),
-    });
-    let bandit = attune_bandit::build(&settings.bandit, attune_bandit::Deps {
-        serving: own(),
-        item_updates: Some(Arc::clone(&event_log)),
-        store: Arc::clone(&features),
-        telemetry: bandit_t.clone(),
-        stop: shutdown.flag(),
-    })
+    let ranking = attune_ranking::build(
+        &settings.ranking,
+        attune_ranking::Deps {
+            serving: own(),
+            item_updates: Some(Arc::clone(&event_log)),
+            telemetry: ranking_t.clone(),
+            stop: shutdown.flag(),
+        },
+    );
+    let bandit = attune_bandit::build(
+        &settings.bandit,
+        attune_bandit::Deps {
+            serving: own(),
+            item_updates: Some(Arc::clone(&event_log)),
+            store: Arc::clone(&features),
+            telemetry: bandit_t.clone(),
+            stop: shutdown.flag(),
+        },
+    )
     .await;
     let llm = attune_llm::routes(&settings.llm, &llm_t, clock.clone()).or_exit(Exit::Usage)?;
     retrieval.tasks.into_iter().chain(ranking.tasks).chain(bandit.tasks).for_each(|task| {
@@ -145,16 +152,19 @@ pub(crate) async fn start(
         Channel::local("bandit", bandit.routes, &bandit_t, &origin_t),
         Channel::local("llm", llm, &llm_t, &origin_t),
     );
-    let origin = attune_origin::build(settings.origin.clone(), OriginDeps {
-        clients,
-        event_log: Arc::clone(&event_log),
-        decision_log,
-        features: Arc::clone(&features),
-        serving: own(),
-        telemetry: origin_t.clone(),
-        clock: clock.clone(),
-        shutdown: shutdown.clone(),
-    });
+    let origin = attune_origin::build(
+        settings.origin.clone(),
+        OriginDeps {
+            clients,
+            event_log: Arc::clone(&event_log),
+            decision_log,
+            features: Arc::clone(&features),
+            serving: own(),
+            telemetry: origin_t.clone(),
+            clock: clock.clone(),
+            shutdown: shutdown.clone(),
+        },
+    );
     let mut origin_tasks = origin.tasks;
     tasks.spawn(async move { while origin_tasks.join_next().await.is_some() {} });
 

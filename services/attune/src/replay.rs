@@ -95,7 +95,10 @@ async fn replay_all(source: &Source, ids: &[RequestId], json: bool) -> anyhow::R
     }
     bar.finish_and_clear();
     if !json && ids.len() > 1 {
-        output::print(&format!("replayed {}: {same} the same, {differ} differ, {missing} not to be replayed", ids.len()))?;
+        output::print(&format!(
+            "replayed {}: {same} the same, {differ} differ, {missing} not to be replayed",
+            ids.len()
+        ))?;
     }
     if differ > 0 {
         return Err(Fatal::new(Exit::Differs, anyhow::anyhow!("{differ} of {} decisions differ", ids.len())).into());
@@ -106,11 +109,7 @@ async fn replay_all(source: &Source, ids: &[RequestId], json: bool) -> anyhow::R
     Ok(())
 }
 
-async fn replay_one(
-    source: &Source,
-    materials: &mut source::MaterialsCache,
-    id: RequestId,
-) -> anyhow::Result<Line> {
+async fn replay_one(source: &Source, materials: &mut source::MaterialsCache, id: RequestId) -> anyhow::Result<Line> {
     let line = |outcome| Line { request_id: id.to_string(), outcome, path: None, stage: None, detail: None };
     let record = match source.decision(id).await? {
         Found::Record(record) => record,

@@ -48,7 +48,8 @@ pub(crate) struct Separate {
 
 /// Ports that are free now, each kept open until all are chosen, so that no two are the same.
 pub(crate) fn free_ports<const N: usize>(ip: std::net::IpAddr) -> anyhow::Result<[SocketAddr; N]> {
-    let listeners = (0..N).map(|_| TcpListener::bind((ip, 0))).collect::<Result<Vec<_>, _>>().context("find free ports")?;
+    let listeners =
+        (0..N).map(|_| TcpListener::bind((ip, 0))).collect::<Result<Vec<_>, _>>().context("find free ports")?;
     let mut ports = [SocketAddr::new(ip, 0); N];
     for (port, listener) in ports.iter_mut().zip(&listeners) {
         *port = listener.local_addr().context("find a free port")?;

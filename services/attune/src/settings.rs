@@ -36,10 +36,8 @@ impl Tables {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("read config file {}", file.display()))
             .or_exit(Exit::Usage)?;
-        let tables: toml::Table = text
-            .parse()
-            .with_context(|| format!("read config file {}", file.display()))
-            .or_exit(Exit::Usage)?;
+        let tables: toml::Table =
+            text.parse().with_context(|| format!("read config file {}", file.display())).or_exit(Exit::Usage)?;
         for (name, value) in &tables {
             if !SERVICES.contains(&name.as_str()) || !value.is_table() {
                 return Err(anyhow::anyhow!(

@@ -146,7 +146,9 @@ impl StateFolder {
                 getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("the system gave no random bytes: {e}"))?;
                 LogKey::fresh(random, LogKey::week_of(now))
             }
-            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())).or_exit(Exit::TryLater),
+            Err(error) => {
+                return Err(error).with_context(|| format!("read {}", path.display())).or_exit(Exit::TryLater);
+            }
         };
         replace_private(&path, key.encode().expose())
             .with_context(|| format!("write {}", path.display()))

@@ -57,7 +57,9 @@ struct Place {
 pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let id = args.id.as_deref().map(|text| {
         let id = RequestId::parse(text);
-        id.ok_or_else(|| output::bad_usage(format!("{text:?}: a request or trace id is 32 lower-case hexadecimal digits")))
+        id.ok_or_else(|| {
+            output::bad_usage(format!("{text:?}: a request or trace id is 32 lower-case hexadecimal digits"))
+        })
     });
     let id = id.transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
@@ -184,7 +186,11 @@ fn why_missing(place: &Place, id: RequestId, now: UnixMillis, found: Option<&Fou
     }
     let lot = if share > 0.0 {
         let percent = share * 100.0;
-        format!("{percent}% are, those whose last 14 digits are at least {:014x}, and {:014x} is less", threshold.bits(), id.randomness())
+        format!(
+            "{percent}% are, those whose last 14 digits are at least {:014x}, and {:014x} is less",
+            threshold.bits(),
+            id.randomness()
+        )
     } else {
         "none is".to_owned()
     };
@@ -240,7 +246,10 @@ fn list(place: &Place, most: usize, json: bool) -> anyhow::Result<()> {
     if json {
         return lines.iter().try_for_each(output::print_json);
     }
-    let head = format!("{:32}  {:24}  {:>9}  {:9}  {:>5}  {:>8}  {:>6}  root", "trace", "at", "ms", "class", "spans", "services", "errors");
+    let head = format!(
+        "{:32}  {:24}  {:>9}  {:9}  {:>5}  {:>8}  {:>6}  root",
+        "trace", "at", "ms", "class", "spans", "services", "errors"
+    );
     output::print(&head)?;
     for line in lines {
         let class = line.class.as_deref().unwrap_or("-");

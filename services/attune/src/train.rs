@@ -87,12 +87,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 }
 
 /// Trains on `data` and puts the bundle at `out`, in the place of a bundle that is there.
-pub fn train_to(
-    data: &Dataset,
-    out: &Path,
-    config: &TrainConfig,
-    progress: &dyn Progress,
-) -> anyhow::Result<Bundle> {
+pub fn train_to(data: &Dataset, out: &Path, config: &TrainConfig, progress: &dyn Progress) -> anyhow::Result<Bundle> {
     check_out(out)?;
     let bundle = attune_model::train(data, config, progress).map_err(|error| {
         let exit = match error {

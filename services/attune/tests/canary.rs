@@ -39,9 +39,27 @@ const STORED: [&str; 8] = ["item", "unknown item", "title", "category", "attribu
 impl Words {
     fn new(rng: &mut Rng) -> Self {
         let kinds = [
-            "user", "other user", "erased user", "session", "item", "unknown item", "title", "category", "attribute",
-            "query", "event", "device", "route", "malformed", "field", "token", "cookie", "agent", "baggage",
-            "tracestate", "origin's error",
+            "user",
+            "other user",
+            "erased user",
+            "session",
+            "item",
+            "unknown item",
+            "title",
+            "category",
+            "attribute",
+            "query",
+            "event",
+            "device",
+            "route",
+            "malformed",
+            "field",
+            "token",
+            "cookie",
+            "agent",
+            "baggage",
+            "tracestate",
+            "origin's error",
         ];
         let mut words: Vec<_> = kinds.map(|kind| (kind, format!("Kanari{:016x}vogel", rng.next(u64::MAX)))).into();
         words.push(("vector", format!("0.{:016}", 1_000_000_000_000_000 + rng.next(9_000_000_000_000_000))));
@@ -87,7 +105,8 @@ impl Edge {
             ("process.telemetry.logs.file", path("logs/edge-1.jsonl")),
             ("process.telemetry.log_key.file", path("keys/log.key")),
         ];
-        let (site, admin_site) = (Site::new(&format!("http://{}", address(&listen))), Site::new(&format!("http://{}", address(&admin))));
+        let (site, admin_site) =
+            (Site::new(&format!("http://{}", address(&listen))), Site::new(&format!("http://{}", address(&admin))));
         drop((listen, admin, grpc));
         let mut command = attune();
         command.args(["service", "edge"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -96,7 +115,8 @@ impl Edge {
         }
         let mut edge = Self { child: command.spawn().unwrap(), site, admin: admin_site };
         let limit = Instant::now() + Duration::from_secs(60);
-        while !matches!(edge.admin.try_send(Method::GET, "/readyz", &[], "").await, Ok(answer) if answer.status == 200) {
+        while !matches!(edge.admin.try_send(Method::GET, "/readyz", &[], "").await, Ok(answer) if answer.status == 200)
+        {
             if edge.child.try_wait().unwrap().is_some() {
                 panic!("the second edge ended: {:?}", edge.child.wait_with_output().unwrap());
             }
@@ -154,11 +174,26 @@ async fn drive(edge: &Edge, words: &Words) -> Vec<u16> {
     };
     let vector = words.get("vector");
 
-    let product = send(&edge.admin, words, Method::PUT, &format!("/v1/items/{item}"), json!({
-        "title": words.get("title"), "categories": [words.get("category"), "jazz"], "created_at": now(),
-    }).to_string()).await;
+    let product = send(
+        &edge.admin,
+        words,
+        Method::PUT,
+        &format!("/v1/items/{item}"),
+        json!({
+            "title": words.get("title"), "categories": [words.get("category"), "jazz"], "created_at": now(),
+        })
+        .to_string(),
+    )
+    .await;
     assert_eq!(product.status, 200, "{}", product.text());
-    let wrong = send(&edge.admin, words, Method::PUT, &format!("/v1/items/{item}"), json!({"titel": words.get("field")}).to_string()).await;
+    let wrong = send(
+        &edge.admin,
+        words,
+        Method::PUT,
+        &format!("/v1/items/{item}"),
+        json!({"titel": words.get("field")}).to_string(),
+    )
+    .await;
     assert_eq!(wrong.status, 422);
     let attributes = json!({"attributes": {"age_bucket": words.get("attribute")}}).to_string();
     for kind in ["user", "erased user"] {
@@ -180,7 +215,8 @@ async fn drive(edge: &Edge, words: &Words) -> Vec<u16> {
         let body = page("product", json!({"item_id": words.get(kind)}));
         seen.push(send(&edge.site, words, Method::POST, "/v1/personalize", body.to_string()).await.status);
     }
-    let flat = format!("/v1/personalize?user_id={}&session_id={}&limit=3", words.get("other user"), words.get("session"));
+    let flat =
+        format!("/v1/personalize?user_id={}&session_id={}&limit=3", words.get("other user"), words.get("session"));
     seen.push(send(&edge.site, words, Method::GET, &flat, "").await.status);
 
     let click = |id: &str, item: &str| json!({"event_id": id, "type": "click", "user_id": user, "item_id": item, "request_id": request, "position": 0, "occurred_at": now()});
@@ -191,11 +227,17 @@ async fn drive(edge: &Edge, words: &Words) -> Vec<u16> {
     };
     let event = words.get("event");
     post("/v1/feedback", json!({"events": [click(event, &shown), click(&format!("{event}2"), item), click(&format!("{event}3"), words.get("unknown item"))]}), 202).await;
-    post("/v1/feedback", json!({"events": [click(event, &shown), {"event_id": event, "type": words.get("malformed")}]}), 202).await;
+    post(
+        "/v1/feedback",
+        json!({"events": [click(event, &shown), {"event_id": event, "type": words.get("malformed")}]}),
+        202,
+    )
+    .await;
     post("/v1/feedback", json!({"events": [{"event_id": format!("{event}4"), "type": "like", "user_id": words.get("erased user"), "item_id": shown, "occurred_at": now()}]}), 202).await;
     post("/v1/feedback", json!({"events": [{"event_id": event, "type": "click", "user_id": user, "item_id": words.get("malformed"), "occurred_at": "yesterday"}]}), 422).await;
     post("/v1/personalize", json!({"user_id": user, words.get("field"): vector}), 422).await;
-    post("/v1/personalize", json!({"user_id": user, "limit": 0, "context": {"device": words.get("device")}}), 422).await;
+    post("/v1/personalize", json!({"user_id": user, "limit": 0, "context": {"device": words.get("device")}}), 422)
+        .await;
     post(&format!("/v1/{}", words.get("route")), json!({"user_id": user}), 404).await;
 
     for (method, path, body) in [
@@ -213,10 +255,13 @@ async fn drive(edge: &Edge, words: &Words) -> Vec<u16> {
         seen.push(send(&edge.site, words, method, &path, body).await.status);
     }
     let stream = [("accept", "text/event-stream")];
-    let streamed = edge.site.send(Method::GET, &format!("/v1/explain?request_id={request}&item_id={shown}"), &stream, "").await;
+    let streamed =
+        edge.site.send(Method::GET, &format!("/v1/explain?request_id={request}&item_id={shown}"), &stream, "").await;
     seen.push(streamed.status);
     let plain_text = [("content-type", "text/plain"), ("authorization", words.get("token"))];
-    seen.push(edge.site.send(Method::POST, "/v1/personalize", &plain_text, words.get("malformed").to_owned()).await.status);
+    seen.push(
+        edge.site.send(Method::POST, "/v1/personalize", &plain_text, words.get("malformed").to_owned()).await.status,
+    );
     not_http(edge, words).await;
     seen
 }
@@ -224,7 +269,11 @@ async fn drive(edge: &Edge, words: &Words) -> Vec<u16> {
 /// Bytes that are not a request at all.
 async fn not_http(edge: &Edge, words: &Words) {
     let word = words.get("malformed");
-    for text in [format!("{word}\r\n\r\n"), format!("GET /{word} HTTP/9.9\r\n{word}\r\n\r\n"), format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {word}\r\n\r\n")] {
+    for text in [
+        format!("{word}\r\n\r\n"),
+        format!("GET /{word} HTTP/9.9\r\n{word}\r\n\r\n"),
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {word}\r\n\r\n"),
+    ] {
         let mut stream = tokio::net::TcpStream::connect(edge.site.host()).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -238,10 +287,25 @@ async fn drive_broken(edge: &Edge, relay: &Relay, words: &Words) -> Vec<u16> {
     let click = json!({"events": [event(words.get("event"), "click", words.get("other user"), words.get("item"))]});
     let mut seen = Vec::new();
     for (site, method, path, body) in [
-        (&edge.site, Method::POST, "/v1/personalize".to_owned(), json!({"user_id": format!("{}-new", words.get("other user"))})),
+        (
+            &edge.site,
+            Method::POST,
+            "/v1/personalize".to_owned(),
+            json!({"user_id": format!("{}-new", words.get("other user"))}),
+        ),
         (&edge.site, Method::POST, "/v1/feedback".into(), click),
-        (&edge.site, Method::GET, format!("/v1/explain?request_id={:032x}&item_id={}", 9, words.get("item")), json!({})),
-        (&edge.admin, Method::PUT, format!("/v1/items/{}", words.get("item")), json!({"title": words.get("title"), "categories": ["jazz"], "created_at": now()})),
+        (
+            &edge.site,
+            Method::GET,
+            format!("/v1/explain?request_id={:032x}&item_id={}", 9, words.get("item")),
+            json!({}),
+        ),
+        (
+            &edge.admin,
+            Method::PUT,
+            format!("/v1/items/{}", words.get("item")),
+            json!({"title": words.get("title"), "categories": ["jazz"], "created_at": now()}),
+        ),
         (&edge.admin, Method::DELETE, format!("/v1/users/{}", words.get("erased user")), json!({})),
     ] {
         seen.push(send(site, words, method, &path, body.to_string()).await.status);
@@ -263,7 +327,11 @@ async fn the_canaries_are_nowhere() {
     fs::write(&file, settings).unwrap();
     let platform = Platform::start(&dir, &["--separate", "--config", file.to_str().unwrap()]);
     let state = platform.state.clone();
-    let relay = Relay::start(&format!("http://{}", platform.ready["origin_grpc"].as_str().unwrap().trim_start_matches("http://"))).await;
+    let relay = Relay::start(&format!(
+        "http://{}",
+        platform.ready["origin_grpc"].as_str().unwrap().trim_start_matches("http://")
+    ))
+    .await;
     let edge = Edge::start(&state, &relay).await;
 
     let mut statuses = drive(&edge, &words).await;
@@ -284,7 +352,8 @@ async fn the_canaries_are_nowhere() {
     }
 
     // What the operators' ports show.
-    let admins = platform.ready["admin"].as_object().unwrap().values().map(|address| Site::new(address.as_str().unwrap()));
+    let admins =
+        platform.ready["admin"].as_object().unwrap().values().map(|address| Site::new(address.as_str().unwrap()));
     let mut shown = Vec::new();
     for admin in admins.chain([edge.admin.clone()]) {
         for accept in ["text/plain", "application/openmetrics-text; version=1.0.0"] {
@@ -318,15 +387,26 @@ async fn the_canaries_are_nowhere() {
         } else {
             let is_allowed = |canary: &&Canary| STORED.contains(&canary.what.as_str());
             found.extend(songs(all().filter(|canary| !is_allowed(canary)), &name, &bytes));
-            stored.extend(all().filter(is_allowed).filter(|canary| canary.found_in(&bytes).is_some()).map(|c| c.what.clone()));
+            stored.extend(
+                all().filter(is_allowed).filter(|canary| canary.found_in(&bytes).is_some()).map(|c| c.what.clone()),
+            );
         }
     }
     assert!(found.is_empty(), "{} canaries sing:\n{}", found.len(), found.join("\n"));
 
     // That there was something to look through, and that looking through stores finds what is allowed to be there.
     for event in [
-        "personalization_complete", "feedback_accepted", "explanation_given", "fallback_used", "request_failed",
-        "item_changed", "user_updated", "user_erased", "model_deployed", "service_ready", "service_stopped",
+        "personalization_complete",
+        "feedback_accepted",
+        "explanation_given",
+        "fallback_used",
+        "request_failed",
+        "item_changed",
+        "user_updated",
+        "user_erased",
+        "model_deployed",
+        "service_ready",
+        "service_stopped",
     ] {
         assert!(lines.contains(&format!("\"event\":\"{event}\"")), "no line of {event}");
     }

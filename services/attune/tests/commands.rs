@@ -138,9 +138,8 @@ fn another_key_is_refused_and_changes_nothing() {
     success(&["import", path(&raw), "--to", path(&to)]);
     let before = fs::read(to.join("dataset.json")).unwrap();
     fs::write(&other, [7; 33]).unwrap();
-    let args = |key: &Path| {
-        ["import", path(&raw), "--to", path(&to), "--subject-key", path(key)].map(str::to_owned).to_vec()
-    };
+    let args =
+        |key: &Path| ["import", path(&raw), "--to", path(&to), "--subject-key", path(key)].map(str::to_owned).to_vec();
     let fail = |key: &Path| failure(&args(key).iter().map(String::as_str).collect::<Vec<_>>(), 65);
     assert!(fail(&other).contains("subject key"));
     assert!(fail(&dir.path().join("no.key")).contains("no.key"), "a key that was asked for is never made up");

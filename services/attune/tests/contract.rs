@@ -83,7 +83,12 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
         (post(personalize, ""), 400, "malformed-request", ""),
         (post(personalize, &deep), 400, "malformed-request", ""),
         (post(events, "{"), 400, "malformed-request", ""),
-        ((Method::POST, personalize.into(), b"{\"user_id\":\"canary-user\xff\"}".to_vec()), 400, "malformed-request", ""),
+        (
+            (Method::POST, personalize.into(), b"{\"user_id\":\"canary-user\xff\"}".to_vec()),
+            400,
+            "malformed-request",
+            "",
+        ),
         ((Method::POST, events.into(), b"\xff\xfe".to_vec()), 400, "malformed-request", ""),
         (get("/v1/personalize?user_id=%ff"), 400, "malformed-request", ""),
         (post(personalize, "[]"), 422, "invalid-field", ""),
@@ -108,15 +113,35 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
         (post(events, "{}"), 422, "invalid-field", "/events"),
         (post(events, r#"{"events":[]}"#), 422, "invalid-field", "/events"),
         (post(events, &many), 422, "invalid-field", "/events"),
-        (post(events, &event_with(&|e| e["occurred_at"] = "3000-01-01T00:00:00Z".into())), 422, "invalid-field", "/events/0/occurred_at"),
-        (post(events, &event_with(&|e| e["occurred_at"] = "2020-01-01T00:00:00Z".into())), 422, "invalid-field", "/events/0/occurred_at"),
-        (post(events, &event_with(&|e| e["occurred_at"] = "yesterday".into())), 422, "invalid-field", "/events/0/occurred_at"),
+        (
+            post(events, &event_with(&|e| e["occurred_at"] = "3000-01-01T00:00:00Z".into())),
+            422,
+            "invalid-field",
+            "/events/0/occurred_at",
+        ),
+        (
+            post(events, &event_with(&|e| e["occurred_at"] = "2020-01-01T00:00:00Z".into())),
+            422,
+            "invalid-field",
+            "/events/0/occurred_at",
+        ),
+        (
+            post(events, &event_with(&|e| e["occurred_at"] = "yesterday".into())),
+            422,
+            "invalid-field",
+            "/events/0/occurred_at",
+        ),
         (post(events, &event_with(&|e| e["type"] = "canary-type".into())), 422, "invalid-field", "/events/0/type"),
         (post(events, &event_with(&|e| e["value"] = "much".into())), 422, "invalid-field", "/events/0/value"),
         (post(events, &event_with(&|e| e["user_id"] = Value::Null)), 422, "invalid-field", "/events/0/user_id"),
         (get("/v1/explain"), 422, "invalid-field", "request_id"),
         (get("/v1/explain?request_id=canary-request&item_id=i1"), 422, "invalid-field", "request_id"),
-        (get("/v1/explain?request_id=0123456789abcdef0123456789abcdef&item_id=canary-item"), 404, "unknown-decision", ""),
+        (
+            get("/v1/explain?request_id=0123456789abcdef0123456789abcdef&item_id=canary-item"),
+            404,
+            "unknown-decision",
+            "",
+        ),
         (get("/canary-route"), 404, "unknown-route", ""),
         (get("/"), 404, "unknown-route", ""),
         (post("/v1/items/i1", "{}"), 404, "unknown-route", ""),
@@ -169,7 +194,10 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
     give(&platform, &[event("canary-event", "click", "canary-user", "canary-item")]).await;
     let put = json!({"title": "canary title", "categories": ["canary-category"]});
     assert_eq!(platform.admin.put("/v1/items/canary-item", &put).await.status, 200);
-    assert_eq!(platform.admin.put("/v1/users/canary-user", &json!({"attributes": {"age": "canary-age"}})).await.status, 200);
+    assert_eq!(
+        platform.admin.put("/v1/users/canary-user", &json!({"attributes": {"age": "canary-age"}})).await.status,
+        200
+    );
     assert_eq!(platform.admin.delete("/v1/users/canary-user").await.status, 200);
     let state = platform.state.clone();
     assert!(platform.interrupt().success());
@@ -277,16 +305,20 @@ async fn an_event_counts_once_and_shows_in_the_next_answer() {
     let dir = state();
     let platform = start_with(&dir, OPEN);
     let edge = &platform.edge;
-    let receipt = give(&platform, &[
-        event("e1", "click", "visitor", "i3"),
-        event("e2", "stare", "visitor", "i3"),
-        event("e1", "click", "visitor", "i3"),
-        event("e1", "click", "somebody else", "i3"),
-        json!("x"),
-    ])
+    let receipt = give(
+        &platform,
+        &[
+            event("e1", "click", "visitor", "i3"),
+            event("e2", "stare", "visitor", "i3"),
+            event("e1", "click", "visitor", "i3"),
+            event("e1", "click", "somebody else", "i3"),
+            json!("x"),
+        ],
+    )
     .await;
     assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(2), &json!(1)), "{receipt}");
-    let rejected: Vec<_> = receipt["rejected"].as_array().unwrap().iter().map(|r| r["index"].as_u64().unwrap()).collect();
+    let rejected: Vec<_> =
+        receipt["rejected"].as_array().unwrap().iter().map(|r| r["index"].as_u64().unwrap()).collect();
     assert_eq!(rejected, [1, 4]);
     assert!(receipt["rejected"][0]["reason"].as_str().unwrap().starts_with("type"), "{receipt}");
     let again = give(&platform, &[event("e1", "click", "visitor", "i3")]).await;
@@ -348,9 +380,8 @@ async fn five_likes_of_a_kind_turn_the_next_pages_towards_it() {
         let user = format!("newcomer-{n}");
         let of_kind = |page: &Answer| page.items().iter().filter(|i| category_of(i) == kind).count();
         before += of_kind(&platform.edge.page(&user).await);
-        let likes: Vec<_> = (0..5)
-            .map(|i| event(&format!("like-{i}"), "like", &user, &item(i * 50 + n as u32)))
-            .collect();
+        let likes: Vec<_> =
+            (0..5).map(|i| event(&format!("like-{i}"), "like", &user, &item(i * 50 + n as u32))).collect();
         give(&platform, &likes).await;
         after += of_kind(&platform.edge.page(&user).await);
     }

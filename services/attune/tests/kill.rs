@@ -139,7 +139,8 @@ async fn nothing_acknowledged_is_lost_or_counted_twice() {
             starting.wait().unwrap();
         }
         let platform = Platform::start(&dir, &[]);
-        let feeding: Vec<_> = clients.drain(..).map(|client| tokio::spawn(client.feed(platform.edge.clone()))).collect();
+        let feeding: Vec<_> =
+            clients.drain(..).map(|client| tokio::spawn(client.feed(platform.edge.clone()))).collect();
         let load = Duration::from_millis(200 + rng.next(1_300));
         tokio::time::sleep(load).await;
         under_load += load;

@@ -26,7 +26,9 @@ fn installed(name: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = |tools: &PathBuf| {
         let folders = fs::read_dir(tools).into_iter().flatten().map(|entry| entry.unwrap().path());
-        folders.filter(|folder| folder.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}-"))).collect()
+        folders
+            .filter(|folder| folder.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}-")))
+            .collect()
     };
     let built: Vec<PathBuf> = tools.as_ref().map(own).unwrap_or_default();
     let folders = tools.map(|tools| tools.join("bin")).into_iter().chain(built).chain(std::env::split_paths(&path));
@@ -62,7 +64,9 @@ fn rules_of_the_kit() -> BTreeSet<String> {
     for file in fs::read_dir(folder).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         let rules = text.lines().map(|line| line.trim_start().trim_start_matches("- "));
-        names.extend(rules.filter_map(|rule| Some(rule.strip_prefix("alert: ").or(rule.strip_prefix("record: "))?.to_owned())));
+        names.extend(
+            rules.filter_map(|rule| Some(rule.strip_prefix("alert: ").or(rule.strip_prefix("record: "))?.to_owned())),
+        );
     }
     assert!(names.len() > 20);
     names

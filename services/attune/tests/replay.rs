@@ -54,7 +54,13 @@ fn all_the_same(arguments: &[&str], count: usize) {
         .find(|(_, lines)| lines.len() >= count)
         .expect("every decision reaches the log");
     let other: Vec<_> = lines.iter().filter(|line| line["outcome"] != "same").collect();
-    assert!(other.is_empty(), "{} of {} are not the same: {:?}", other.len(), lines.len(), &other[..other.len().min(3)]);
+    assert!(
+        other.is_empty(),
+        "{} of {} are not the same: {:?}",
+        other.len(),
+        lines.len(),
+        &other[..other.len().min(3)]
+    );
     assert_eq!((code, lines.len()), (Some(0), count));
     for path in ["hit", "miss"] {
         assert!(lines.iter().any(|line| line["path"] == path), "no {path} among them");

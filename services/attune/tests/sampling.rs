@@ -63,7 +63,8 @@ impl TraceService for Receiver {
         for resource in request.into_inner().resource_spans {
             let service = attributes(&resource.resource.unwrap().attributes)["service.name"].clone();
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                let OtlpSpan { trace_id, span_id, parent_span_id, name, kind, trace_state, attributes: given, .. } = span;
+                let OtlpSpan { trace_id, span_id, parent_span_id, name, kind, trace_state, attributes: given, .. } =
+                    span;
                 traces.entry(trace_id).or_default().push(Span {
                     service: service.clone(),
                     name,
@@ -130,7 +131,12 @@ async fn ask(edge: &Site, path: &str, body: serde_json::Value) -> Asked {
     Asked { trace, status: answer.status, took, cache: text("cache"), tier: text("tier"), level }
 }
 
-async fn ask_all(edge: &Site, path: &str, bodies: impl Iterator<Item = serde_json::Value>, at_once: usize) -> Vec<Asked> {
+async fn ask_all(
+    edge: &Site,
+    path: &str,
+    bodies: impl Iterator<Item = serde_json::Value>,
+    at_once: usize,
+) -> Vec<Asked> {
     stream::iter(bodies).map(|body| ask(edge, path, body)).buffer_unordered(at_once).collect().await
 }
 
@@ -272,17 +278,20 @@ async fn all_that_matters_is_kept_whole_and_the_rest_by_its_id() {
     println!("{full} of {LLM} llm pages at level 0");
     assert!(full > LLM / 2, "{full} of {LLM}");
 
-    for (name, all, threshold, state) in [
-        ("normal", &newcomers, ONE_PERCENT, "ot=th:fd70a4"),
-        ("edge_only", &hits, ONE_PERMILLE, "ot=th:ffbe77"),
-    ] {
+    for (name, all, threshold, state) in
+        [("normal", &newcomers, ONE_PERCENT, "ot=th:fd70a4"), ("edge_only", &hits, ONE_PERMILLE, "ot=th:ffbe77")]
+    {
         let (mut plain, mut kept, mut promoted) = (0, 0, 0);
         for asked in all {
             assert_eq!(asked.status, 200);
             let root = root_of(asked);
             let other = root.as_ref().is_some_and(|root| reason(root) != name);
             // Slow because the machine was, or degraded for that; and visitors whom the edge asked about after all.
-            if other || asked.took > Duration::from_millis(150) || asked.level > 0 || (name == "edge_only" && asked.cache != "hit") {
+            if other
+                || asked.took > Duration::from_millis(150)
+                || asked.level > 0
+                || (name == "edge_only" && asked.cache != "hit")
+            {
                 promoted += usize::from(other);
                 continue;
             }
@@ -296,12 +305,15 @@ async fn all_that_matters_is_kept_whole_and_the_rest_by_its_id() {
         let share = if threshold == ONE_PERCENT { 0.01 } else { 0.001 };
         let expected = plain as f64 * share;
         let sigma = (expected * (1.0 - share)).sqrt();
-        println!("{name}: {kept} of {plain} kept, expected {expected:.0} +- {sigma:.0}; {promoted} promoted for other reasons");
+        println!(
+            "{name}: {kept} of {plain} kept, expected {expected:.0} +- {sigma:.0}; {promoted} promoted for other reasons"
+        );
         assert!(plain > all.len() / 2, "{name}: only {plain} of {} were plain", all.len());
         assert!((kept as f64 - expected).abs() <= 4.0 * sigma, "{name}: {kept} of {plain}");
     }
     // Whatever else was kept (background work has traces too) is whole.
-    let asked: HashSet<&Vec<u8>> = [&slow, &errors, &llm, &newcomers, &hits].into_iter().flatten().map(|a| &a.trace).collect();
+    let asked: HashSet<&Vec<u8>> =
+        [&slow, &errors, &llm, &newcomers, &hits].into_iter().flatten().map(|a| &a.trace).collect();
     let others = traces.keys().filter(|trace| !asked.contains(trace)).count();
     println!("{} traces, {others} of them of other requests", traces.len());
     assert!(platform.interrupt().success());
@@ -315,7 +327,10 @@ fn resident(pid: u32) -> u64 {
 async fn metric(platform: &Platform, service: &str, name: &str) -> f64 {
     let admin = Site::new(platform.ready["admin"][service].as_str().unwrap());
     let text = admin.get("/metrics").await.text();
-    text.lines().filter(|line| line.starts_with(name)).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    text.lines()
+        .filter(|line| line.starts_with(name))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,7 +69,9 @@ impl Seen {
             let body = match turn % 3 {
                 0 => json!({"user_id": format!("u{}", turn % 20), "limit": 10}),
                 1 => json!({"user_id": format!("newcomer {turn}"), "limit": 10}),
-                _ => json!({"user_id": format!("u{}", turn % 20), "page_type": "product", "item_id": "i7", "limit": 10}),
+                _ => {
+                    json!({"user_id": format!("u{}", turn % 20), "page_type": "product", "item_id": "i7", "limit": 10})
+                }
             };
             let at = Instant::now();
             let answer = edge.try_post("/v1/personalize", &body).await;
@@ -179,7 +181,9 @@ async fn no_visitor_notices_more_than_a_level() {
             let counts = counted(during.iter().copied());
             println!("{case}: calm after {took:.1?}, slowest page {slowest:.0?}, {counts:?}");
             // One that is back before its callers' patience ends is missed by nobody.
-            let told = reasons.is_empty() || (fault == Fault::Killed && counts.len() == 1) || counts.keys().any(|(_, reason)| reasons.contains(reason));
+            let told = reasons.is_empty()
+                || (fault == Fault::Killed && counts.len() == 1)
+                || counts.keys().any(|(_, reason)| reasons.contains(reason));
             if !told {
                 missing.push(case);
             }

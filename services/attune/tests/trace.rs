@@ -76,10 +76,12 @@ fn is_told(text: &str, spans: &[(String, Span)], items: usize) {
     let rows: Vec<_> = text.lines().skip(2).take_while(|line| !line.starts_with("! ") && !line.is_empty()).collect();
     assert_eq!(rows.len(), spans.len(), "{text}");
     for (service, span) in spans {
-        let shown = |row: &&str| row.starts_with(service.as_str()) && row.contains(span.name.as_str()) && row.contains('█');
+        let shown =
+            |row: &&str| row.starts_with(service.as_str()) && row.contains(span.name.as_str()) && row.contains('█');
         assert!(rows.iter().any(shown), "{service} {}\n{text}", span.name);
     }
-    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}\n{text}"));
+    let line =
+        |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}\n{text}"));
     assert!(line("level ").trim_start_matches("level").trim().starts_with(|c: char| c.is_ascii_digit()), "{text}");
     assert!(line("kept as ").contains("llm, stands for 1"), "{text}");
     assert!(line("versions ").contains("attune 0."), "{text}");
@@ -144,10 +146,17 @@ async fn a_kept_trace(separate: bool) {
         assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
     }
     let line = lines.iter().find(|line| line["trace_id"] == *id).unwrap();
-    assert_eq!((line["spans"].as_u64(), line["services"].as_u64()), (Some(spans.len() as u64), Some(services.len() as u64)));
+    assert_eq!(
+        (line["spans"].as_u64(), line["services"].as_u64()),
+        (Some(spans.len() as u64), Some(services.len() as u64))
+    );
     let newest = stopped(&["--last", "1"]);
     println!("{}", newest.out);
-    assert!(newest.out.lines().count() == 2 && newest.out.lines().nth(1).unwrap().starts_with(ids[0]), "{}", newest.out);
+    assert!(
+        newest.out.lines().count() == 2 && newest.out.lines().nth(1).unwrap().starts_with(ids[0]),
+        "{}",
+        newest.out
+    );
 }
 
 #[tokio::test]
@@ -214,7 +223,12 @@ fn a_mistake_is_one_line() {
         (vec![id, "--edge", "nonsense url"], 64, "is not a URL"),
     ] {
         let said = trace(&arguments);
-        assert_eq!((said.code, said.out.as_str(), said.err.lines().count()), (Some(code), "", 1), "{arguments:?}: {}", said.err);
+        assert_eq!(
+            (said.code, said.out.as_str(), said.err.lines().count()),
+            (Some(code), "", 1),
+            "{arguments:?}: {}",
+            said.err
+        );
         assert!(said.err.contains(wanted), "{arguments:?}: {}", said.err);
     }
     std::fs::write(format!("{none}/FORMAT"), "1\n").unwrap();

@@ -109,14 +109,20 @@ fn waterfall(spans: &[Span], by_id: &HashMap<&str, &Span>) -> String {
     for span in spans {
         children.entry(&span.parent).or_default().push(span);
     }
-    let mut text = format!("{} spans of {} services\n", by_id.len(), spans.iter().map(|s| &s.service).collect::<HashSet<_>>().len());
+    let mut text = format!(
+        "{} spans of {} services\n",
+        by_id.len(),
+        spans.iter().map(|s| &s.service).collect::<HashSet<_>>().len()
+    );
     let mut open = vec![("", 0)];
     while let Some((id, depth)) = open.pop() {
         if let Some(span) = by_id.get(id) {
             let attributes: Vec<_> = span.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            let (from, took) = ((span.begun.saturating_sub(begin)) as f64 / 1e6, (span.ended - span.begun) as f64 / 1e6);
+            let (from, took) =
+                ((span.begun.saturating_sub(begin)) as f64 / 1e6, (span.ended - span.begun) as f64 / 1e6);
             let name = format!("{}{}", "  ".repeat(depth), span.name);
-            writeln!(text, "{from:8.2} {took:8.2} ms  {:<10} {name:<34} {}", span.service, attributes.join(" ")).unwrap();
+            writeln!(text, "{from:8.2} {took:8.2} ms  {:<10} {name:<34} {}", span.service, attributes.join(" "))
+                .unwrap();
         }
         let mut below = children.get(id).cloned().unwrap_or_default();
         below.sort_by_key(|s| std::cmp::Reverse(s.begun));

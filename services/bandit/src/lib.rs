@@ -54,12 +54,8 @@ pub async fn build(config: &BanditConfig, deps: Deps) -> Built {
     if posteriors.refresh(config.poll.0).await.is_err() {
         metrics.poll_failed();
     }
-    let keeping = Arc::clone(&posteriors).keep(
-        config.poll.0,
-        config.poll_timeout.0,
-        metrics.clone(),
-        deps.stop.clone(),
-    );
+    let keeping =
+        Arc::clone(&posteriors).keep(config.poll.0, config.poll_timeout.0, metrics.clone(), deps.stop.clone());
     let mut tasks: Vec<BoxFuture<'static, ()>> = vec![Box::pin(keeping)];
     let bandit = Arc::new(Bandit::new(deps.serving.clone(), posteriors, config, metrics));
     if let Some(log) = deps.item_updates {

@@ -1,6 +1,6 @@
 //! The bandit service as a process of its own.
 
-use attune_bandit::{DEFAULTS, BanditConfig, own};
+use attune_bandit::{BanditConfig, DEFAULTS, own};
 use attune_runtime::{Program, run};
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The service on its own: the bundle from its folder, the log from its owner.
 
-use crate::{Built, Deps, BanditConfig, build};
+use crate::{BanditConfig, Built, Deps, build};
 use arc_swap::ArcSwap;
 use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};

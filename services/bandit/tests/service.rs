@@ -177,7 +177,8 @@ async fn evidence_arrives_and_outlives_its_store() {
 
     f.store.away.store(true, Ordering::Relaxed);
     while !f.recorded.metrics().lines().any(|line| {
-        line.strip_prefix("bandit_posterior_poll_errors_total ").is_some_and(|count| count.parse::<f64>().unwrap() > 0.0)
+        line.strip_prefix("bandit_posterior_poll_errors_total ")
+            .is_some_and(|count| count.parse::<f64>().unwrap() > 0.0)
     }) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -3,10 +3,10 @@
 use crate::Parts;
 use crate::problem::{Problem, ProblemKind};
 use crate::request::{Feedback, FeedbackEvent, RejectedEvent, Visitor};
+use crate::telemetry::EventOutcome;
 use attune_domain::{LoggedEvent, Uid, UnixMillis};
 use attune_proto::{convert, origin::v1 as origin, state::v1 as wire};
 use attune_rpc::{Deadline, Scope};
-use crate::telemetry::EventOutcome;
 use attune_telemetry::Span;
 use bytes::Bytes;
 use serde::Serialize;
@@ -83,8 +83,5 @@ fn to_wire(parts: &Parts, event: &FeedbackEvent) -> wire::UserRecord {
         imported: false,
         in_decision: false,
     };
-    wire::UserRecord {
-        uid: Bytes::copy_from_slice(&uid.0),
-        record: Some(wire::user_record::Record::Event(message)),
-    }
+    wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(wire::user_record::Record::Event(message)) }
 }

@@ -78,7 +78,11 @@ impl Explanation {
 }
 
 /// Opens the stream of pieces.
-pub(crate) async fn ask(parts: &Parts, span: &Span, question: &Question) -> Result<Streaming<origin::ExplainResponse>, Problem> {
+pub(crate) async fn ask(
+    parts: &Parts,
+    span: &Span,
+    question: &Question,
+) -> Result<Streaming<origin::ExplainResponse>, Problem> {
     parts.recorder.flush_for([question.request_id]).await;
     let max = parts.config.explain_deadline.get();
     let scope = Scope::new(span.clone(), Deadline::after(max));
@@ -89,7 +93,9 @@ pub(crate) async fn ask(parts: &Parts, span: &Span, question: &Question) -> Resu
     };
     match parts.origin.clone().explain(attune_rpc::request(message, &scope, max)).await {
         Ok(stream) => Ok(stream.into_inner()),
-        Err(status) if matches!(Code::of(&status), Code::NotFound | Code::Erased) => Err(ProblemKind::UnknownDecision.into()),
+        Err(status) if matches!(Code::of(&status), Code::NotFound | Code::Erased) => {
+            Err(ProblemKind::UnknownDecision.into())
+        }
         Err(_) => Err(ProblemKind::Unavailable.into()),
     }
 }

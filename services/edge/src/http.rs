@@ -11,8 +11,8 @@ use crate::request::Personalize;
 use crate::{Parts, events, explanation};
 use attune_domain::{CacheStatus, LevelReason, RequestId};
 use attune_telemetry::{
-    ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Kind, PersonalizationComplete, RequestFailed, RequestShed,
-    Route, Span,
+    ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Kind, PersonalizationComplete, RequestFailed,
+    RequestShed, Route, Span,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;

@@ -61,8 +61,7 @@ pub(crate) async fn follow(parts: Arc<Parts>, shutdown: Shutdown) {
 
 async fn follow_once(parts: &Parts) {
     let (tell, told) = mpsc::channel(4);
-    let mut follow: Vec<Bytes> =
-        parts.users.all().iter().map(|uid| Bytes::copy_from_slice(&uid.0)).collect();
+    let mut follow: Vec<Bytes> = parts.users.all().iter().map(|uid| Bytes::copy_from_slice(&uid.0)).collect();
     // Changes from before are covered by what is held now.
     drop(parts.followed.take());
     let rest = follow.split_off(follow.len().min(FOLLOW_BATCH));

@@ -2,9 +2,9 @@
 
 use crate::{EdgeConfig, EdgeDeps, Operator, bind, build};
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use attune_identity::SubjectKey;
 use attune_rpc::{Channel, ClientConfig};
-use arc_swap::ArcSwap;
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::OpenError;
 use attune_storage::RemoteEventLog;

@@ -5,9 +5,7 @@ use crate::request::{Personalize, format_time};
 use crate::score::{HitInputs, decide};
 use crate::sets::{CandidateSet, Freshness};
 use crate::users::UserEntry;
-use attune_decision::{
-    CohortKey, Decided, DecisionRecord, Path, ScoredItems, favourites, is_holdout, pack_slots,
-};
+use attune_decision::{CohortKey, Decided, DecisionRecord, Path, ScoredItems, favourites, is_holdout, pack_slots};
 use attune_domain::{
     CacheStatus, Context, ItemIx, Level, LevelReason, PageType, Reason, RequestId, Source, Tier, Uid, UnixMillis,
     Variant,
@@ -60,7 +58,13 @@ pub(crate) struct PageRequest {
 }
 
 impl PageRequest {
-    pub(crate) fn new(parts: &Parts, body: &Personalize, request_id: RequestId, now: UnixMillis, min_version: u64) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        body: &Personalize,
+        request_id: RequestId,
+        now: UnixMillis,
+        min_version: u64,
+    ) -> Self {
         let visitor = match (&body.user_id, &body.session_id) {
             (Some(user), _) => Some(parts.subject_key.uid(user.as_str())),
             (None, Some(session)) => Some(parts.subject_key.uid_of_session(session.as_str())),
@@ -228,8 +232,7 @@ fn hit(
 
 /// What the holdout gets: everybody's favourites, whoever asks.
 fn baseline(parts: &Parts, serving: Arc<Serving>, request: &PageRequest, entry: &UserEntry) -> Page {
-    let mut page =
-        baseline_list(parts, serving, request, entry, Level::GlobalFavourites, LevelReason::BaselineHoldout);
+    let mut page = baseline_list(parts, serving, request, entry, Level::GlobalFavourites, LevelReason::BaselineHoldout);
     page.cache = CacheStatus::Hit;
     page
 }
@@ -251,8 +254,7 @@ fn baseline_list(
         level = Level::Static;
         decided = favourites(cohorts.static_list(), limit, |item| serving.is_available(item));
     }
-    let variant =
-        if reason == LevelReason::BaselineHoldout { Variant::Holdout } else { Variant::Treatment };
+    let variant = if reason == LevelReason::BaselineHoldout { Variant::Holdout } else { Variant::Treatment };
     let mut record = new_record(&serving, request, variant, Path::Favourites, &decided, level, Some(reason));
     record.state = entry.state_object.name();
     parts.recorder.record(request.request_id, &record, &[&entry.state_object]);
@@ -420,10 +422,8 @@ fn without_origin(
 fn favourites_set(serving: &Serving, cluster: u16) -> CandidateSet {
     let cohorts = serving.bundle.cohorts();
     let mut items = ScoredItems::default();
-    let lists = [
-        (cohorts.favourites(cluster), Reason::CohortFavourite),
-        (cohorts.global_favourites(), Reason::Favourite),
-    ];
+    let lists =
+        [(cohorts.favourites(cluster), Reason::CohortFavourite), (cohorts.global_favourites(), Reason::Favourite)];
     let intercept = serving.bundle.edge().intercept;
     for (list, reason) in lists {
         for item in list.iter().take(FALLBACK_ITEMS).filter(|item| item.index() < serving.items.len()) {

@@ -120,10 +120,7 @@ impl Recorder {
         let unsent = || batch.iter().flat_map(|waiting| &waiting.objects).filter(|object| !object.is_sent());
         let objects = unsent()
             .filter(|object| named.insert(*object.hash()))
-            .map(|object| origin::Object {
-                hash: object.name(),
-                content: object.content().clone(),
-            })
+            .map(|object| origin::Object { hash: object.name(), content: object.content().clone() })
             .collect();
         let records = batch.iter().map(|waiting| waiting.record.clone()).collect();
         let message = origin::AppendDecisionsRequest { records, objects };

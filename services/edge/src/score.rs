@@ -3,7 +3,7 @@
 //! Hot path. A pure function of its inputs, shared with replay.
 
 use attune_decision::{
-    Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, Scratch, ScoredItems, Stage, choose,
+    Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, ScoredItems, Scratch, Stage, choose,
 };
 use attune_domain::{Context, Reason, UserState};
 use attune_serving::Serving;

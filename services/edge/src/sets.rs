@@ -59,7 +59,12 @@ impl Sets {
     }
 
     /// The cohort's set, unless it is too old or of another model.
-    pub(crate) fn get(&self, key: CohortKey, model_version: &str, now: UnixMillis) -> Option<(Arc<CandidateSet>, Freshness)> {
+    pub(crate) fn get(
+        &self,
+        key: CohortKey,
+        model_version: &str,
+        now: UnixMillis,
+    ) -> Option<(Arc<CandidateSet>, Freshness)> {
         let set = self.entries.get(&key).filter(|set| set.model_version == model_version)?;
         let fresh = if set.level == Level::Fresh { self.fresh } else { self.fresh.min(DEGRADED_FRESH) };
         match set.age(now) {

@@ -36,9 +36,8 @@ struct Handles {
 impl EdgeMetrics {
     pub fn register(telemetry: &Telemetry, pop: &str) -> Self {
         let metrics = telemetry.metrics();
-        let pages = |status| {
-            By::new(|tier: Tier| metrics.counter(&names::PERSONALIZATION_REQUESTS, &[tier.as_str(), status]))
-        };
+        let pages =
+            |status| By::new(|tier: Tier| metrics.counter(&names::PERSONALIZATION_REQUESTS, &[tier.as_str(), status]));
         Self(Arc::new(Handles {
             red: EdgeRed::new(telemetry, pop),
             levels: names::LEVELS.map(|level| metrics.counter(&names::PERSONALIZATION_LEVEL, &[level])),

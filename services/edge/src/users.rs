@@ -144,8 +144,7 @@ impl Users {
             entry.pending = pending;
             if let Some(old) = &old {
                 entry.known = entry.known.max(old.known);
-                entry.behind_since =
-                    (entry.known > entry.state.version).then(|| old.behind_since.unwrap_or(now));
+                entry.behind_since = (entry.known > entry.state.version).then(|| old.behind_since.unwrap_or(now));
             }
             self.awaited.invalidate(&uid);
             self.entries.insert(uid, Arc::new(entry));

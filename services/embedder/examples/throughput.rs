@@ -4,8 +4,7 @@ use attune_domain::{RequestId, Uid};
 use attune_embedder::{Embedder, EmbedderConfig};
 use attune_proto::state::v1 as wire;
 use attune_storage::{
-    EmbeddedEventLog, EmbeddedFeatureStore, EventLog, FeatureStore, Record, Topic,
-    USER_EVENTS_CONSUMER,
+    EmbeddedEventLog, EmbeddedFeatureStore, EventLog, FeatureStore, Record, Topic, USER_EVENTS_CONSUMER,
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -24,12 +23,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock: attune_storage::Clock = Arc::new(|| NOW);
     let log: Arc<dyn EventLog> = Arc::new(EmbeddedEventLog::open(&dir.path().join("log"))?);
     let options = config.feature_options(clock.clone());
-    let store: Arc<dyn FeatureStore> =
-        Arc::new(EmbeddedFeatureStore::open(&dir.path().join("features"), options)?);
+    let store: Arc<dyn FeatureStore> = Arc::new(EmbeddedFeatureStore::open(&dir.path().join("features"), options)?);
     for (round, (name, imported)) in (0u64..).zip([("imported", true), ("live", false)]) {
         for from in (0..EVENTS).step_by(500) {
-            let batch =
-                (from..from + 500).map(|n| (record(round * EVENTS + n, imported), None)).collect();
+            let batch = (from..from + 500).map(|n| (record(round * EVENTS + n, imported), None)).collect();
             log.append(Topic::UserEvents, batch).await?;
         }
         let (stop, stopping) = tokio::sync::watch::channel(false);
@@ -37,16 +34,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let embedder = Embedder::new(log.clone(), store.clone(), config.clone(), clock.clone());
         let running = tokio::spawn(embedder.run(stopping));
         let end = log.bounds(Topic::UserEvents).await?.end;
-        let applied =
-            store.wait_applied(USER_EVENTS_CONSUMER, end, Duration::from_secs(300)).await?;
+        let applied = store.wait_applied(USER_EVENTS_CONSUMER, end, Duration::from_secs(300)).await?;
         let seconds = start.elapsed().as_secs_f64();
         stop.send_replace(true);
         running.await??;
-        println!(
-            "{name}: applied={} events_per_s={:.0}",
-            applied - round * EVENTS,
-            EVENTS as f64 / seconds
-        );
+        println!("{name}: applied={} events_per_s={:.0}", applied - round * EVENTS, EVENTS as f64 / seconds);
     }
     Ok(())
 }
@@ -77,7 +69,6 @@ fn record(n: u64, imported: bool) -> Record {
         in_decision: !imported,
     };
     let event = wire::user_record::Record::Event(event);
-    let value = wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(event) }
-        .encode_to_vec();
+    let value = wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(event) }.encode_to_vec();
     Record { key: Bytes::copy_from_slice(&uid.0), value: value.into(), traceparent: String::new() }
 }

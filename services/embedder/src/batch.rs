@@ -6,8 +6,7 @@ use crate::processors::{bandit, context, embed};
 use crate::records::UserRecord;
 use attune_domain::{StateVersion, Uid, UserAttributes, UserState};
 use attune_storage::{
-    EffectBatch, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER,
-    USER_UPDATES_CONSUMER,
+    EffectBatch, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -80,10 +79,8 @@ pub(crate) async fn events(
             }
         }
     }
-    effects.batch.outcomes = outcomes
-        .into_iter()
-        .filter_map(|(key, (bits, touched))| touched.then_some((key, bits)))
-        .collect();
+    effects.batch.outcomes =
+        outcomes.into_iter().filter_map(|(key, (bits, touched))| touched.then_some((key, bits))).collect();
     effects.collect(visitors, USER_EVENTS_CONSUMER, expected, next);
     Ok(effects)
 }
@@ -110,15 +107,8 @@ pub(crate) async fn attributes(
 }
 
 impl Effects {
-    fn collect(
-        &mut self,
-        visitors: HashMap<Uid, Visitor>,
-        consumer: &'static str,
-        expected: u64,
-        next: u64,
-    ) {
-        (self.batch.consumer, self.batch.expected_offset, self.batch.next_offset) =
-            (consumer, expected, next);
+    fn collect(&mut self, visitors: HashMap<Uid, Visitor>, consumer: &'static str, expected: u64, next: u64) {
+        (self.batch.consumer, self.batch.expected_offset, self.batch.next_offset) = (consumer, expected, next);
         for (uid, visitor) in visitors {
             let Some((version, traceparent)) = visitor.moved else { continue };
             self.moved.push((uid, version, traceparent));
@@ -137,10 +127,10 @@ async fn load(
 ) -> Result<HashMap<Uid, Visitor>, StorageError> {
     let uids: Vec<_> = uids.collect::<BTreeSet<_>>().into_iter().collect();
     let (states, fences) = futures::try_join!(store.load_users(&uids), store.fences(&uids))?;
-    let visitors =
-        uids.into_iter().zip(states.into_iter().zip(fences)).map(|(uid, (state, fence))| {
-            (uid, Visitor { state, fence: fence.unwrap_or(0), moved: None, present: false })
-        });
+    let visitors = uids
+        .into_iter()
+        .zip(states.into_iter().zip(fences))
+        .map(|(uid, (state, fence))| (uid, Visitor { state, fence: fence.unwrap_or(0), moved: None, present: false }));
     Ok(visitors.collect())
 }
 

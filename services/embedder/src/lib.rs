@@ -21,12 +21,11 @@ pub use config::{DEFAULTS, EmbedderConfig, OwnConfig};
 pub use stats::EmbedderStats;
 
 use attune_storage::{
-    Clock, EventLog, FeatureStore, Record, StorageError, Topic, USER_EVENTS_CONSUMER,
-    USER_UPDATES_CONSUMER,
+    Clock, EventLog, FeatureStore, Record, StorageError, Topic, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
 };
 use batch::{Effects, Placed};
-use records::UserRecord;
 use processors::bandit::DAY_MS;
+use records::UserRecord;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,12 +52,7 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    pub fn new(
-        log: Arc<dyn EventLog>,
-        store: Arc<dyn FeatureStore>,
-        config: EmbedderConfig,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(log: Arc<dyn EventLog>, store: Arc<dyn FeatureStore>, config: EmbedderConfig, clock: Clock) -> Self {
         Self { log, store, config, clock, stats: Arc::default(), next: None, tidied: None }
     }
 
@@ -129,11 +123,7 @@ impl Embedder {
         let from = events.saturating_sub(max as u64);
         let last = match events {
             0 => Vec::new(),
-            _ => {
-                self.log
-                    .read(Topic::UserEvents, from, (events - from) as usize, Duration::ZERO)
-                    .await?
-            }
+            _ => self.log.read(Topic::UserEvents, from, (events - from) as usize, Duration::ZERO).await?,
         };
         let mut moved: Vec<_> = last
             .into_iter()
@@ -152,12 +142,7 @@ impl Embedder {
         Ok((events, updates))
     }
 
-    async fn apply_events(
-        &mut self,
-        from: u64,
-        updates: u64,
-        found: Vec<(u64, Record)>,
-    ) -> Result<(), StorageError> {
+    async fn apply_events(&mut self, from: u64, updates: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
         let full = found.len() >= self.config.batch_records;
         let Some(next) = found.last().map(|(offset, _)| offset + 1) else {
             return self.tidy().await;
@@ -193,12 +178,7 @@ impl Embedder {
         if full { Ok(()) } else { self.tidy().await }
     }
 
-    async fn apply_updates(
-        &mut self,
-        events: u64,
-        from: u64,
-        found: Vec<(u64, Record)>,
-    ) -> Result<(), StorageError> {
+    async fn apply_updates(&mut self, events: u64, from: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
         let Some(next) = found.last().map(|(offset, _)| offset + 1) else { return Ok(()) };
         let records = self.readable(Topic::UserUpdates, found, records::user_attributes).await?;
         let effects = batch::attributes(self.store.as_ref(), records, from, next).await?;
@@ -222,9 +202,7 @@ impl Embedder {
         // A record of which nothing is left was erased.
         for (offset, record) in found.into_iter().filter(|(_, r)| !is_erased(r)) {
             match read(&record.value) {
-                Ok(read) => {
-                    good.push(Placed { offset, traceparent: record.traceparent, record: read })
-                }
+                Ok(read) => good.push(Placed { offset, traceparent: record.traceparent, record: read }),
                 Err(reason) => dead.push(records::dead(topic, offset, reason, &record, day)),
             }
         }
@@ -252,10 +230,7 @@ impl Embedder {
         if moved.is_empty() {
             return Ok(());
         }
-        let records = moved
-            .into_iter()
-            .map(|(uid, version, trace)| records::version(uid, version, trace))
-            .collect();
+        let records = moved.into_iter().map(|(uid, version, trace)| records::version(uid, version, trace)).collect();
         self.log.append(Topic::StateVersions, records).await.map(drop)
     }
 

@@ -49,13 +49,7 @@ pub(crate) fn user_attributes(value: &Bytes) -> Result<(Uid, UserAttributes), St
 }
 
 /// A record for the dead topic. The same record twice on one day is a duplicate.
-pub(crate) fn dead(
-    topic: Topic,
-    offset: u64,
-    reason: String,
-    record: &Record,
-    day: i64,
-) -> (Record, Option<DedupKey>) {
+pub(crate) fn dead(topic: Topic, offset: u64, reason: String, record: &Record, day: i64) -> (Record, Option<DedupKey>) {
     let dead = wire::DeadRecord {
         topic: topic.as_str().to_owned(),
         offset,
@@ -64,20 +58,13 @@ pub(crate) fn dead(
         value: record.value.clone(),
     };
     let identity = Bytes::from(format!("{}:{offset}", topic.as_str()));
-    let dead = Record {
-        key: record.key.clone(),
-        value: dead.encode_to_vec().into(),
-        traceparent: record.traceparent.clone(),
-    };
+    let dead =
+        Record { key: record.key.clone(), value: dead.encode_to_vec().into(), traceparent: record.traceparent.clone() };
     (dead, Some(DedupKey { day, identity }))
 }
 
 /// A record for `state-versions`: this visitor's state has come so far.
-pub(crate) fn version(
-    uid: Uid,
-    version: StateVersion,
-    traceparent: String,
-) -> (Record, Option<DedupKey>) {
+pub(crate) fn version(uid: Uid, version: StateVersion, traceparent: String) -> (Record, Option<DedupKey>) {
     let value = wire::StateVersion::from(version).encode_to_vec().into();
     (Record { key: Bytes::copy_from_slice(&uid.0), value, traceparent }, None)
 }

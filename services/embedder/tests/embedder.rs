@@ -72,14 +72,8 @@ async fn poison_goes_to_the_dead_topic_and_stops_nothing() {
     let poison = [
         (Bytes::from_static(b"\xff\xff\xff"), ""),
         (Bytes::new(), "uid: must be 17 bytes"),
-        (
-            user_record(Event { kind: 99, ..decided(1, 2, 2, EventKind::Click) }),
-            "kind: unknown event type",
-        ),
-        (
-            user_record(Event { value: f32::NAN, ..decided(1, 2, 2, EventKind::Click) }),
-            "value: must be finite",
-        ),
+        (user_record(Event { kind: 99, ..decided(1, 2, 2, EventKind::Click) }), "kind: unknown event type"),
+        (user_record(Event { value: f32::NAN, ..decided(1, 2, 2, EventKind::Click) }), "value: must be finite"),
     ];
     for (value, _) in &poison {
         bed.write_raw(Topic::UserEvents, value.clone()).await;
@@ -89,8 +83,7 @@ async fn poison_goes_to_the_dead_topic_and_stops_nothing() {
     let bed = bed.caught_up().await;
     assert_eq!(bed.state(1).await.window.events().len(), 2);
     let dead = bed.log.read(Topic::UserEventsDead, 0, 100, Duration::ZERO).await.unwrap();
-    let mut dead: Vec<_> =
-        dead.iter().map(|(_, r)| wire::DeadRecord::decode(r.value.clone()).unwrap()).collect();
+    let mut dead: Vec<_> = dead.iter().map(|(_, r)| wire::DeadRecord::decode(r.value.clone()).unwrap()).collect();
     dead.sort_by_key(|d| (d.topic.clone(), d.offset));
     assert_eq!(dead.len(), 5);
     for ((dead, (value, reason)), offset) in dead.iter().zip(&poison).zip(1..) {
@@ -131,15 +124,13 @@ async fn every_move_is_announced_with_its_trace() {
     let told = announced(&bed).await;
     assert_eq!(told[&uid(1)], 3);
     assert_eq!(told[&uid(2)], 2);
-    let (_, Record { traceparent, .. }) =
-        &bed.log.read(Topic::StateVersions, 0, 1, Duration::ZERO).await.unwrap()[0];
+    let (_, Record { traceparent, .. }) = &bed.log.read(Topic::StateVersions, 0, 1, Duration::ZERO).await.unwrap()[0];
     assert_eq!(traceparent, TRACE);
     // The process may end between storing and announcing: a new one announces the last batch again.
     let before = bed.log.bounds(Topic::StateVersions).await.unwrap().end;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let running = tokio::spawn(bed.embedder().run(stopping));
-    let again =
-        bed.log.read(Topic::StateVersions, before, 100, Duration::from_secs(30)).await.unwrap();
+    let again = bed.log.read(Topic::StateVersions, before, 100, Duration::from_secs(30)).await.unwrap();
     stop.send_replace(true);
     running.await.unwrap().unwrap();
     assert_eq!(again.len(), 2);

@@ -42,23 +42,18 @@ impl Rng {
 fn open(dir: &Path) -> Bed {
     let log = EmbeddedEventLog::open(&dir.join("log")).unwrap();
     let options = EmbedderConfig::default().feature_options(clock());
-    Bed::on(
-        Arc::new(log),
-        Arc::new(EmbeddedFeatureStore::open(&dir.join("features"), options).unwrap()),
-    )
+    Bed::on(Arc::new(log), Arc::new(EmbeddedFeatureStore::open(&dir.join("features"), options).unwrap()))
 }
 
 /// The process that is killed. Does nothing in an ordinary run of the tests.
 #[test]
 fn platform() {
-    let (Some(dir), Some(seed)) =
-        (std::env::var_os("ATTUNE_TEST_DIR"), std::env::var_os("ATTUNE_TEST_ROUND_SEED"))
+    let (Some(dir), Some(seed)) = (std::env::var_os("ATTUNE_TEST_DIR"), std::env::var_os("ATTUNE_TEST_ROUND_SEED"))
     else {
         return;
     };
     let mut rng = Rng(seed.to_str().unwrap().parse().unwrap());
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let bed = open(Path::new(&dir));
         let (_stop, stopping) = tokio::sync::watch::channel(false);
@@ -70,16 +65,11 @@ fn platform() {
                 let kind = EventKind::ALL[rng.next(6) as usize];
                 let (user, request) = (rng.next(USERS) as u32, rng.next(400) as u32);
                 let event = decided(user, request, rng.next(ITEMS) as u32, kind);
-                Event {
-                    imported: rng.next(10) == 0,
-                    occurred_at: NOW - rng.next(1 << 30) as i64,
-                    ..event
-                }
+                Event { imported: rng.next(10) == 0, occurred_at: NOW - rng.next(1 << 30) as i64, ..event }
             });
             bed.write(events.collect()).await;
             if rng.next(5) == 0 {
-                bed.write_attributes(rng.next(USERS) as u32, &[("age", &rng.next(90).to_string())])
-                    .await;
+                bed.write_attributes(rng.next(USERS) as u32, &[("age", &rng.next(90).to_string())]).await;
             }
             if rng.next(20) == 0 {
                 bed.write_raw(Topic::UserEvents, bytes::Bytes::from_static(b"\xff")).await;
@@ -117,10 +107,7 @@ async fn recompute(log: &dyn EventLog) -> (HashMap<Uid, UserState>, BTreeMap<Ite
             let Ok(record) = wire::UserRecord::decode(record.value) else { continue };
             let Some(wire::user_record::Record::Event(event)) = record.record else { continue };
             let event = convert::event(convert::uid(&record.uid).unwrap(), &event).unwrap();
-            users
-                .entry(event.uid)
-                .or_default()
-                .apply(StateVersion { epoch: 0, next_offset: offset + 1 }, &event);
+            users.entry(event.uid).or_default().apply(StateVersion { epoch: 0, next_offset: offset + 1 }, &event);
             if event.imported || matches!(event.kind, EventKind::Dwell | EventKind::Hide) {
                 continue;
             }
@@ -151,11 +138,7 @@ async fn the_store_is_what_the_log_says_after_being_killed() {
     let mut rng = Rng(seed);
     let dir = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
-        run_and_kill(
-            dir.path(),
-            seed.wrapping_mul(ROUNDS) + round,
-            Duration::from_millis(50 + rng.next(300)),
-        );
+        run_and_kill(dir.path(), seed.wrapping_mul(ROUNDS) + round, Duration::from_millis(50 + rng.next(300)));
     }
     let bed = open(dir.path()).caught_up().await;
     let (users, sums) = recompute(bed.log.as_ref()).await;
@@ -166,23 +149,13 @@ async fn the_store_is_what_the_log_says_after_being_killed() {
     }
     assert_eq!(bed.store.user_count().await.unwrap(), users.len() as u64);
     let counts = bed.store.posteriors().await.unwrap().counts;
-    assert_eq!(
-        counts.iter().map(|c| c.item).collect::<Vec<_>>(),
-        sums.keys().copied().collect::<Vec<_>>()
-    );
+    assert_eq!(counts.iter().map(|c| c.item).collect::<Vec<_>>(), sums.keys().copied().collect::<Vec<_>>());
     for (count, (impressions, rewards)) in counts.iter().zip(sums.values()) {
-        assert!(
-            (f64::from(count.impressions) - impressions).abs() < 1e-3,
-            "{count:?} {impressions}"
-        );
+        assert!((f64::from(count.impressions) - impressions).abs() < 1e-3, "{count:?} {impressions}");
         assert!((f64::from(count.rewards) - rewards).abs() < 1e-3, "{count:?} {rewards}");
     }
     let dead = bed.log.bounds(Topic::UserEventsDead).await.unwrap().end;
     let end = bed.log.bounds(Topic::UserEvents).await.unwrap().end;
-    println!(
-        "{ROUNDS} rounds, {end} records, {dead} dead, {} visitors, {} items",
-        users.len(),
-        sums.len()
-    );
+    println!("{ROUNDS} rounds, {end} records, {dead} dead, {} visitors, {} items", users.len(), sums.len());
     assert!(end > ROUNDS * 40 && users.len() as u64 > USERS / 2);
 }

@@ -175,14 +175,8 @@ mod tests {
         assert_eq!(price.of(Tokens { input: 1_000_000, output: 0 }), nano_dollars(0.15));
         assert_eq!(price.of(Tokens { input: 100, output: 50 }), 100 * 150 + 50 * 600);
         assert_eq!(nano_dollars(f64::NAN), 0);
-        assert_eq!(
-            Price { input: u64::MAX, output: 1 }.of(Tokens { input: 2, output: 2 }),
-            u64::MAX
-        );
+        assert_eq!(Price { input: u64::MAX, output: 1 }.of(Tokens { input: 2, output: 2 }), u64::MAX);
         assert!(Budget::new(0, Box::new(|_| {})).reserve(0, 1).is_none());
-        assert!(
-            Budget::new(0, Box::new(|_| {})).reserve(0, 0).is_some(),
-            "a free model needs no budget"
-        );
+        assert!(Budget::new(0, Box::new(|_| {})).reserve(0, 0).is_some(), "a free model needs no budget");
     }
 }

@@ -99,22 +99,10 @@ impl LlmConfig {
             "must be 1 to 64 characters: letters, digits and . _ : / -",
         );
         if self.backend == BackendKind::Openai {
-            problems.check(
-                self.prices.contains_key(&o.model),
-                "prices",
-                "has no line for openai.model",
-            );
+            problems.check(self.prices.contains_key(&o.model), "prices", "has no line for openai.model");
         }
-        problems.check(
-            (1..=4096).contains(&o.max_output_tokens),
-            "openai.max_output_tokens",
-            "must be 1 to 4096",
-        );
-        problems.check(
-            o.temperature.is_none_or(|t| (0.0..=2.0).contains(&t)),
-            "openai.temperature",
-            "must be 0 to 2",
-        );
+        problems.check((1..=4096).contains(&o.max_output_tokens), "openai.max_output_tokens", "must be 1 to 4096");
+        problems.check(o.temperature.is_none_or(|t| (0.0..=2.0).contains(&t)), "openai.temperature", "must be 0 to 2");
         for (key, value) in [
             ("openai.connect_timeout", o.connect_timeout),
             ("openai.first_chunk_timeout", o.first_chunk_timeout),
@@ -125,30 +113,14 @@ impl LlmConfig {
             problems.check(!value.get().is_zero(), key, "must not be zero");
         }
         let c = &o.concurrency;
-        problems.check(
-            (1..=MAX_CONCURRENCY).contains(&c.calls),
-            "openai.concurrency.calls",
-            "must be 1 to 4096",
-        );
-        problems.check(
-            c.waiting <= MAX_CONCURRENCY,
-            "openai.concurrency.waiting",
-            "must be at most 4096",
-        );
+        problems.check((1..=MAX_CONCURRENCY).contains(&c.calls), "openai.concurrency.calls", "must be 1 to 4096");
+        problems.check(c.waiting <= MAX_CONCURRENCY, "openai.concurrency.waiting", "must be at most 4096");
         problems.check(o.breaker.failures > 0, "openai.breaker.failures", "must not be zero");
         let amount = |x: f64| (0.0..=1e9).contains(&x);
-        problems.check(
-            amount(self.budget.daily_dollars),
-            "budget.daily_dollars",
-            "must be 0 to 1e9",
-        );
+        problems.check(amount(self.budget.daily_dollars), "budget.daily_dollars", "must be 0 to 1e9");
         for (model, price) in &self.prices {
             let fits = amount(price.input) && amount(price.output);
-            problems.check(
-                fits,
-                &format!("prices.{model}"),
-                "must be 0 to 1e9 dollars per million tokens",
-            );
+            problems.check(fits, &format!("prices.{model}"), "must be 0 to 1e9 dollars per million tokens");
         }
     }
 
@@ -158,8 +130,7 @@ impl LlmConfig {
             return Ok(None);
         }
         let o = &self.openai;
-        let api_key =
-            o.api_key.as_ref().map(|key| String::from_utf8(key.expose().to_vec())).transpose();
+        let api_key = o.api_key.as_ref().map(|key| String::from_utf8(key.expose().to_vec())).transpose();
         let generator = OpenAi::new(OpenAiOptions {
             base_url: o.base_url.clone(),
             model: o.model.clone(),
@@ -197,8 +168,7 @@ mod tests {
     use attune_config::{ConfigError, load_checked};
 
     fn load(overrides: &[(&str, &str)]) -> Result<LlmConfig, ConfigError> {
-        let overrides: Vec<_> =
-            overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let overrides: Vec<_> = overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         load_checked("llm", DEFAULT_TOML, None, &overrides, LlmConfig::check)
     }
 
@@ -215,11 +185,7 @@ mod tests {
             assert!(error.contains(want), "{error}");
         };
         check("openai.base_url", "ftp://x", "openai.base_url: must begin with http:// or https://");
-        check(
-            "openai.base_url",
-            "http://u:p@x/v1",
-            "openai.base_url: must name a host, and no user",
-        );
+        check("openai.base_url", "http://u:p@x/v1", "openai.base_url: must name a host, and no user");
         check("openai.base_url", "http://x/v1?a=b", "openai.base_url: must not have a query");
         check("openai.model", "\"a b\"", "openai.model: must be");
         check("openai.max_output_tokens", "0", "openai.max_output_tokens: must be 1 to 4096");
@@ -228,8 +194,7 @@ mod tests {
         check("openai.concurrency.calls", "0", "openai.concurrency.calls: must be 1 to 4096");
         check("budget.daily_dollars", "-1.0", "budget.daily_dollars: must be 0 to 1e9");
         check("openai.color", "red", "color");
-        let error =
-            load(&[("backend", "openai"), ("openai.model", "gpt-x")]).unwrap_err().to_string();
+        let error = load(&[("backend", "openai"), ("openai.model", "gpt-x")]).unwrap_err().to_string();
         assert!(error.contains("prices: has no line for openai.model"), "{error}");
     }
 
@@ -240,8 +205,7 @@ mod tests {
         std::fs::write(&path, "sk-canary\n").unwrap();
         let file = dir.path().join("llm.toml");
         std::fs::write(&file, format!("[openai]\napi_key = {{ file = {path:?} }}\n")).unwrap();
-        let config: LlmConfig =
-            load_checked("llm", DEFAULT_TOML, Some(&file), &[], LlmConfig::check).unwrap();
+        let config: LlmConfig = load_checked("llm", DEFAULT_TOML, Some(&file), &[], LlmConfig::check).unwrap();
         assert_eq!(config.openai.api_key.as_ref().unwrap().expose(), b"sk-canary");
         assert!(!format!("{config:?}").contains("canary"));
         assert!(!attune_config::print_config(&config).unwrap().contains("canary"));

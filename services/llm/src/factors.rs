@@ -72,11 +72,7 @@ pub struct Factors {
 
 impl Factors {
     /// `factors` come strongest first. One with a negative weight speaks against the item and is not used.
-    pub fn new(
-        title: &str,
-        categories: &[String],
-        factors: &[RawFactor],
-    ) -> Result<Self, FactorsError> {
+    pub fn new(title: &str, categories: &[String], factors: &[RawFactor]) -> Result<Self, FactorsError> {
         let title = name("item_title", title)?;
         if title.is_empty() {
             return Err(problem("item_title", "must not be empty"));
@@ -91,8 +87,7 @@ impl Factors {
         let mut used: Vec<Factor> = Vec::with_capacity(USED_FACTORS);
         for (i, factor) in factors.iter().enumerate() {
             let at = |part: &str| format!("factors[{i}].{part}");
-            let kind = Kind::parse(&factor.code)
-                .ok_or_else(|| problem(at("code"), "is not a known factor"))?;
+            let kind = Kind::parse(&factor.code).ok_or_else(|| problem(at("code"), "is not a known factor"))?;
             if !factor.weight.is_finite() {
                 return Err(problem(at("weight"), "must be a finite number"));
             }
@@ -100,10 +95,7 @@ impl Factors {
                 return Err(problem(at("evidence"), "has more than 64 entries"));
             }
             let mut evidence = names(&at("evidence"), &factor.evidence)?;
-            if factor.weight < 0.0
-                || used.len() == USED_FACTORS
-                || used.iter().any(|f| f.kind == kind)
-            {
+            if factor.weight < 0.0 || used.len() == USED_FACTORS || used.iter().any(|f| f.kind == kind) {
                 continue;
             }
             if kind == Kind::Reason(Reason::SearchMatch) {
@@ -134,8 +126,7 @@ impl Factors {
 
     /// Every name an explanation may contain: the item's title and the evidence.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.title.as_str())
-            .chain(self.used.iter().flat_map(|f| f.evidence.iter().map(String::as_str)))
+        std::iter::once(self.title.as_str()).chain(self.used.iter().flat_map(|f| f.evidence.iter().map(String::as_str)))
     }
 
     /// Identifies the answer a model gives: equal keys have equal prompts and equal grounding.
@@ -182,10 +173,7 @@ fn name(field: &str, raw: &str) -> Result<String, FactorsError> {
     let mut chars = 0;
     for c in raw.chars() {
         let c = match c {
-            '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}' => continue,
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => continue,
             c if c.is_control() || c.is_whitespace() => ' ',
             c => c,
         };
@@ -208,11 +196,7 @@ mod tests {
     use super::*;
 
     fn raw(code: &str, weight: f32, evidence: &[&str]) -> RawFactor {
-        RawFactor {
-            code: code.into(),
-            weight,
-            evidence: evidence.iter().map(|e| (*e).into()).collect(),
-        }
+        RawFactor { code: code.into(), weight, evidence: evidence.iter().map(|e| (*e).into()).collect() }
     }
 
     #[test]
@@ -243,17 +227,9 @@ mod tests {
         };
         check(" \u{202e} ", &[], "item_title: must not be empty");
         check(&"x".repeat(4097), &[], "item_title: has a name of more than 4096 bytes");
-        check(
-            "t",
-            &[raw("popular", 1.0, &[]), raw("magic", 1.0, &[])],
-            "factors[1].code: is not a known factor",
-        );
+        check("t", &[raw("popular", 1.0, &[]), raw("magic", 1.0, &[])], "factors[1].code: is not a known factor");
         check("t", &[raw("popular", f32::NAN, &[])], "factors[0].weight: must be a finite number");
-        check(
-            "t",
-            &[raw("popular", 1.0, &["x"; 65])],
-            "factors[0].evidence: has more than 64 entries",
-        );
+        check("t", &[raw("popular", 1.0, &["x"; 65])], "factors[0].evidence: has more than 64 entries");
         check("t", &vec![raw("popular", 1.0, &[]); 33], "factors: has more than 32 entries");
         assert!(Factors::new("t", &vec!["c".into(); 33], &[]).is_err());
     }
@@ -268,9 +244,6 @@ mod tests {
         assert_eq!(of("a", &["b"]), of("a", &["b"]));
         assert_ne!(of("a", &["b", "c"]), of("a", &["bc"]));
         assert_ne!(of("a", &["b"]), of("ab", &[]));
-        assert_ne!(
-            Factors::new("a", &[], &[]).unwrap().key("m"),
-            Factors::new("a", &[], &[]).unwrap().key("n"),
-        );
+        assert_ne!(Factors::new("a", &[], &[]).unwrap().key("m"), Factors::new("a", &[], &[]).unwrap().key("n"),);
     }
 }

@@ -42,25 +42,16 @@ pub struct Grounding {
 impl Grounding {
     /// `listed` are categories known from anywhere; those that are no evidence must not be named.
     pub fn new<'a>(factors: &Factors, listed: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut names: Vec<Vec<char>> =
-            factors.names().flat_map(variants).map(|n| fold(&n)).collect();
+        let mut names: Vec<Vec<char>> = factors.names().flat_map(variants).map(|n| fold(&n)).collect();
         names.sort_by_key(|n| std::cmp::Reverse(n.len()));
         names.dedup();
-        let name_words: Vec<Vec<String>> =
-            names.iter().map(|n| words(n).map(|w| w.folded).collect()).collect();
+        let name_words: Vec<Vec<String>> = names.iter().map(|n| words(n).map(|w| w.folded).collect()).collect();
         let forbidden = listed
             .into_iter()
             .map(|c| words(&fold(c)).map(|w| singular(&w.folded)).collect::<Vec<_>>())
-            .filter(|c| {
-                !c.is_empty() && !name_words.iter().any(|n| n.len() == c.len() && same_words(n, c))
-            })
+            .filter(|c| !c.is_empty() && !name_words.iter().any(|n| n.len() == c.len() && same_words(n, c)))
             .collect();
-        Self {
-            names,
-            name_words,
-            forbidden,
-            kinds: factors.used().iter().map(|f| f.kind).collect(),
-        }
+        Self { names, name_words, forbidden, kinds: factors.used().iter().map(|f| f.kind).collect() }
     }
 
     pub fn check(&self, sentence: &str) -> Result<(), Ungrounded> {
@@ -122,8 +113,7 @@ impl Grounding {
         let rest = &text[start..];
         self.names.iter().map(|name| (name, name.len())).find_map(|(name, len)| {
             let same = rest.len() >= len && name.iter().zip(rest).all(|(n, c)| *n == fold_char(*c));
-            let whole = !name.last()?.is_alphanumeric()
-                || !rest.get(len).is_some_and(|c| c.is_alphanumeric());
+            let whole = !name.last()?.is_alphanumeric() || !rest.get(len).is_some_and(|c| c.is_alphanumeric());
             (same && whole).then_some(len)
         })
     }
@@ -148,9 +138,7 @@ impl Grounding {
             };
             open = None;
             let inside: Vec<String> = words(&masked[close + 1..i]).map(|w| w.folded).collect();
-            if !inside.is_empty()
-                && !self.name_words.iter().any(|n| n.windows(inside.len()).any(|w| w == inside))
-            {
+            if !inside.is_empty() && !self.name_words.iter().any(|n| n.windows(inside.len()).any(|w| w == inside)) {
                 return Err(Ungrounded::Name);
             }
         }
@@ -161,21 +149,17 @@ impl Grounding {
     }
 
     fn check_capitals(&self, said: &[Word]) -> Result<(), Ungrounded> {
-        let proper = |w: &Word| {
-            w.capital
-                && w.folded != "i"
-                && !(w.first && OPENERS.binary_search(&w.folded.as_str()).is_ok())
-        };
-        said.chunk_by(|a, b| proper(a) && proper(b)).filter(|run| proper(&run[0])).try_for_each(
-            |run| {
-                // A capital beside an allowed name makes another name of it: "Heat Returns".
-                let known = !run.iter().any(|w| w.beside_name)
-                    && self.name_words.iter().any(|n| {
-                        n.windows(run.len()).any(|w| w.iter().zip(run).all(|(n, r)| *n == r.folded))
-                    });
-                if known { Ok(()) } else { Err(Ungrounded::Name) }
-            },
-        )
+        let proper =
+            |w: &Word| w.capital && w.folded != "i" && !(w.first && OPENERS.binary_search(&w.folded.as_str()).is_ok());
+        said.chunk_by(|a, b| proper(a) && proper(b)).filter(|run| proper(&run[0])).try_for_each(|run| {
+            // A capital beside an allowed name makes another name of it: "Heat Returns".
+            let known = !run.iter().any(|w| w.beside_name)
+                && self
+                    .name_words
+                    .iter()
+                    .any(|n| n.windows(run.len()).any(|w| w.iter().zip(run).all(|(n, r)| *n == r.folded)));
+            if known { Ok(()) } else { Err(Ungrounded::Name) }
+        })
     }
 
     fn check_categories(&self, said: &[Word]) -> Result<(), Ungrounded> {
@@ -204,9 +188,7 @@ fn variants(name: &str) -> Vec<String> {
     let mut out = vec![name.to_owned()];
     let plain = match name.rsplit_once(" (") {
         Some((plain, year))
-            if year
-                .strip_suffix(')')
-                .is_some_and(|y| y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit())) =>
+            if year.strip_suffix(')').is_some_and(|y| y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit())) =>
         {
             out.push(plain.to_owned());
             plain
@@ -258,17 +240,16 @@ fn words(text: &[char]) -> impl Iterator<Item = Word> {
             at += 1;
         }
         let start = at;
-        let apostrophe = |i: usize| {
-            matches!(text[i], '\'' | '’') && text.get(i + 1).is_some_and(|c| c.is_alphanumeric())
-        };
+        let apostrophe =
+            |i: usize| matches!(text[i], '\'' | '’') && text.get(i + 1).is_some_and(|c| c.is_alphanumeric());
         while at < text.len() && (text[at].is_alphanumeric() || apostrophe(at)) {
             at += 1;
         }
         let word = &text[start..at];
         let capital = word.first()?.is_uppercase();
         let is_mask = |c: Option<&char>| c == Some(&MASK);
-        let beside_name = is_mask(text[..start].iter().rev().find(|c| **c != ' '))
-            || is_mask(text[at..].iter().find(|c| **c != ' '));
+        let beside_name =
+            is_mask(text[..start].iter().rev().find(|c| **c != ' ')) || is_mask(text[at..].iter().find(|c| **c != ' '));
         let folded = word.iter().map(|c| fold_char(*c)).collect();
         Some(Word { folded, capital, first: std::mem::take(&mut first), beside_name })
     })

@@ -24,13 +24,9 @@ impl LlmGrpc {
 impl LlmService for LlmGrpc {
     type ReasonStream = BoxStream<'static, Result<wire::ReasonResponse, Status>>;
 
-    async fn reason(
-        &self,
-        request: Request<wire::ReasonRequest>,
-    ) -> Result<Response<Self::ReasonStream>, Status> {
+    async fn reason(&self, request: Request<wire::ReasonRequest>) -> Result<Response<Self::ReasonStream>, Status> {
         let scope = Scope::of(&request);
-        let factors =
-            factors(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let factors = factors(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let answer: Answer = self.reasoner.reason(factors, scope);
         Ok(Response::new(answer.map(|piece| Ok(to_wire(piece))).boxed()))
     }

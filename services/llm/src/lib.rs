@@ -39,11 +39,7 @@ use tonic::service::Routes;
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
 /// The use case, for a caller in the same process and for [`routes`].
-pub fn reasoner(
-    config: &LlmConfig,
-    telemetry: &Telemetry,
-    clock: Clock,
-) -> Result<Arc<reason::Reasoner>, LlmError> {
+pub fn reasoner(config: &LlmConfig, telemetry: &Telemetry, clock: Clock) -> Result<Arc<reason::Reasoner>, LlmError> {
     Ok(reason::Reasoner::new(config.backend()?, LlmMetrics::register(telemetry.metrics()), clock))
 }
 

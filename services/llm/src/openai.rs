@@ -77,8 +77,8 @@ impl OpenAi {
         let authorization = options
             .api_key
             .map(|key| {
-                let mut value = HeaderValue::try_from(format!("Bearer {}", key.trim()))
-                    .map_err(|_| OpenAiError::ApiKey)?;
+                let mut value =
+                    HeaderValue::try_from(format!("Bearer {}", key.trim())).map_err(|_| OpenAiError::ApiKey)?;
                 value.set_sensitive(true);
                 Ok(value)
             })
@@ -112,13 +112,7 @@ impl OpenAi {
     }
 
     fn send(&self, prompt: &Prompt) -> ResponseFuture {
-        let body = wire::request(
-            &self.model,
-            prompt,
-            self.max_output_tokens,
-            self.token_limit_field,
-            self.temperature,
-        );
+        let body = wire::request(&self.model, prompt, self.max_output_tokens, self.token_limit_field, self.temperature);
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -168,9 +162,7 @@ pub fn completions_uri(base_url: &str) -> Result<Uri, OpenAiError> {
     if uri.query().is_some() {
         return Err(bad("must not have a query"));
     }
-    format!("{}/chat/completions", base_url.trim_end_matches('/'))
-        .parse()
-        .map_err(|_| bad("is not a URL"))
+    format!("{}/chat/completions", base_url.trim_end_matches('/')).parse().map_err(|_| bad("is not a URL"))
 }
 
 async fn open(sent: ResponseFuture) -> Result<Answer, GenerateError> {
@@ -183,8 +175,7 @@ async fn open(sent: ResponseFuture) -> Result<Answer, GenerateError> {
         StatusCode::TOO_MANY_REQUESTS => return Err(GenerateError::RateLimited),
         status => return Err(GenerateError::Status(status.as_u16())),
     }
-    let media =
-        response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let media = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/json" => whole(response).await,
         "text/event-stream" | "" => Ok(Answer::streamed(response.into_body())),
@@ -196,8 +187,7 @@ async fn open(sent: ResponseFuture) -> Result<Answer, GenerateError> {
 async fn whole(response: Response<Incoming>) -> Result<Answer, GenerateError> {
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     let bytes = body.map_err(|_| GenerateError::CutOff)?.to_bytes();
-    let whole: Whole =
-        serde_json::from_slice(&bytes).map_err(|_| GenerateError::Malformed("json"))?;
+    let whole: Whole = serde_json::from_slice(&bytes).map_err(|_| GenerateError::Malformed("json"))?;
     Ok(Answer { ready: whole.steps()?.into(), ..Answer::default() })
 }
 
@@ -242,15 +232,12 @@ impl Answer {
             return Err(GenerateError::Malformed("length"));
         }
         let mut events = Vec::new();
-        self.parser
-            .push(data, &mut events)
-            .map_err(|_| GenerateError::Malformed("event stream"))?;
+        self.parser.push(data, &mut events).map_err(|_| GenerateError::Malformed("event stream"))?;
         for event in events {
             if event.trim() == "[DONE]" {
                 return self.end();
             }
-            let chunk: Chunk =
-                serde_json::from_str(&event).map_err(|_| GenerateError::Malformed("json"))?;
+            let chunk: Chunk = serde_json::from_str(&event).map_err(|_| GenerateError::Malformed("json"))?;
             let Step { text, finish, usage } = chunk.step()?;
             self.finish = finish.or(self.finish);
             self.usage = usage.or(self.usage);

@@ -100,9 +100,7 @@ impl Reasoner {
             Asked {
                 cache: Cache::builder()
                     .max_capacity(limits.cache_bytes)
-                    .weigher(|_, text: &Arc<str>| {
-                        u32::try_from(text.len() + 128).unwrap_or(u32::MAX)
-                    })
+                    .weigher(|_, text: &Arc<str>| u32::try_from(text.len() + 128).unwrap_or(u32::MAX))
                     .time_to_live(limits.cache_ttl)
                     .build(),
                 budget,
@@ -156,22 +154,12 @@ impl Reasoner {
         }
     }
 
-    async fn by_template(
-        &self,
-        factors: &Factors,
-        why: Option<Fallback>,
-        out: &mpsc::Sender<Piece>,
-    ) -> Summary {
+    async fn by_template(&self, factors: &Factors, why: Option<Fallback>, out: &mpsc::Sender<Piece>) -> Summary {
         if let Some(why) = why {
             self.metrics.fell_back(why);
         }
         send(out, Piece::Text(template::explain(factors))).await;
-        Summary {
-            model: self.template.clone(),
-            cached: false,
-            tokens: Tokens::default(),
-            fallback: why,
-        }
+        Summary { model: self.template.clone(), cached: false, tokens: Tokens::default(), fallback: why }
     }
 
     /// Asks the back-end. On an error nothing was sent.
@@ -241,8 +229,7 @@ impl Reasoner {
         drop(reservation);
         self.metrics.budget_is(asked.budget.daily(), asked.budget.spent((self.clock)()));
 
-        let whole =
-            call.ended.as_ref().is_some_and(|e| e.finish == Finish::Stop) || call.screen.is_full();
+        let whole = call.ended.as_ref().is_some_and(|e| e.finish == Finish::Stop) || call.screen.is_full();
         if let Some(rest) = call.rest(if whole { End::Complete } else { End::Cut }) {
             send(out, Piece::Text(rest)).await;
         }
@@ -253,9 +240,7 @@ impl Reasoner {
             return Err(match (result, &call.ended) {
                 (Err(why), _) => why,
                 (Ok(()), Some(Ended { finish: Finish::Filtered, .. })) => Fallback::Refused,
-                (Ok(()), Some(Ended { finish: Finish::Length, .. })) if !call.refused => {
-                    Fallback::CutOff
-                }
+                (Ok(()), Some(Ended { finish: Finish::Length, .. })) if !call.refused => Fallback::CutOff,
                 (Ok(()), _) => Fallback::Ungrounded,
             });
         }
@@ -265,12 +250,7 @@ impl Reasoner {
         Ok(Written { text: call.text, tokens: call.tokens, whole: whole && result.is_ok() })
     }
 
-    async fn admit<'a>(
-        &self,
-        asked: &'a Asked,
-        factors: &Factors,
-        scope: &Scope,
-    ) -> Result<Admitted<'a>, Fallback> {
+    async fn admit<'a>(&self, asked: &'a Asked, factors: &Factors, scope: &Scope) -> Result<Admitted<'a>, Fallback> {
         let limits = &asked.backend.limits;
         let now = Instant::now();
         let remaining = scope.deadline.remaining().saturating_sub(limits.reserve);
@@ -284,27 +264,15 @@ impl Reasoner {
         let now = Instant::now();
         let pass = asked.breaker.pass(now).ok_or(Fallback::CircuitOpen)?;
         let prompt = Prompt::new(factors);
-        let at_most = Tokens {
-            input: Tokens::estimate(prompt.bytes()),
-            output: asked.backend.generator.max_output_tokens(),
-        };
+        let at_most =
+            Tokens { input: Tokens::estimate(prompt.bytes()), output: asked.backend.generator.max_output_tokens() };
         let cost = asked.backend.price.of(at_most);
         let reservation = asked.budget.reserve((self.clock)(), cost).ok_or(Fallback::Budget)?;
         let remaining = scope.deadline.remaining().saturating_sub(limits.reserve);
-        Ok(Admitted {
-            _place: place,
-            pass,
-            reservation,
-            prompt,
-            until: now + limits.total.min(remaining),
-        })
+        Ok(Admitted { _place: place, pass, reservation, prompt, until: now + limits.total.min(remaining) })
     }
 
-    async fn wait<'a>(
-        &self,
-        asked: &'a Asked,
-        until: Instant,
-    ) -> Result<SemaphorePermit<'a>, Fallback> {
+    async fn wait<'a>(&self, asked: &'a Asked, until: Instant) -> Result<SemaphorePermit<'a>, Fallback> {
         let _seat = asked.waiting.try_acquire().map_err(|_| Fallback::Busy)?;
         let _counted = Counted::new(&self.metrics);
         match timeout_at(until, asked.running.acquire()).await {
@@ -332,8 +300,7 @@ struct Written {
 
 impl Asked {
     fn learn_categories(&self, factors: &Factors) {
-        let unknown =
-            |listed: &HashSet<String>| factors.categories().iter().any(|c| !listed.contains(c));
+        let unknown = |listed: &HashSet<String>| factors.categories().iter().any(|c| !listed.contains(c));
         if unknown(&self.listed.read()) {
             let mut listed = self.listed.write();
             for category in factors.categories() {
@@ -388,10 +355,7 @@ impl Call {
         self.shown(shown)
     }
 
-    fn shown(
-        &mut self,
-        shown: Result<Option<String>, crate::grounding::Ungrounded>,
-    ) -> Option<String> {
+    fn shown(&mut self, shown: Result<Option<String>, crate::grounding::Ungrounded>) -> Option<String> {
         match shown {
             Ok(text) => {
                 self.text.push_str(text.as_deref().unwrap_or_default());

@@ -65,8 +65,7 @@ impl Screen {
         if self.is_full() || rest.is_empty() {
             return Ok(None);
         }
-        let ended =
-            rest.trim_end_matches(['"', '”', '’', ')', '\'']).ends_with(['.', '!', '?', '…']);
+        let ended = rest.trim_end_matches(['"', '”', '’', ')', '\'']).ends_with(['.', '!', '?', '…']);
         match (ended, end) {
             (false, End::Cut) => return Ok(None),
             (false, End::Complete) => rest.push('.'),
@@ -122,8 +121,7 @@ impl Screen {
                 }
                 None => {
                     let keep = self.pending.len().saturating_sub(THINK.1.len());
-                    let keep =
-                        (0..=keep).rev().find(|i| self.pending.is_char_boundary(*i)).unwrap_or(0);
+                    let keep = (0..=keep).rev().find(|i| self.pending.is_char_boundary(*i)).unwrap_or(0);
                     self.pending.drain(..keep);
                     return false;
                 }
@@ -138,10 +136,7 @@ impl Screen {
             if !matches!(text[i], '.' | '!' | '?' | '…') {
                 return None;
             }
-            let closers = text[i + 1..]
-                .iter()
-                .take_while(|c| matches!(c, '"' | '”' | '’' | ')' | '\'' | '*'))
-                .count();
+            let closers = text[i + 1..].iter().take_while(|c| matches!(c, '"' | '”' | '’' | ')' | '\'' | '*')).count();
             let end = i + 1 + closers;
             let next = text[end..].iter().position(|c| !c.is_whitespace())?;
             let begins = next > 0 && !text[end + next].is_lowercase();
@@ -172,10 +167,7 @@ mod tests {
             weight: 1.0,
             evidence: vec!["Mr. Smith Goes".into(), "Monsters, Inc.".into()],
         };
-        Screen::new(Grounding::new(
-            &Factors::new("E.T. the Alien", &[], &[raw]).unwrap(),
-            ["Horror"],
-        ))
+        Screen::new(Grounding::new(&Factors::new("E.T. the Alien", &[], &[raw]).unwrap(), ["Horror"]))
     }
 
     /// The text shown when it comes in pieces of `size` characters, and why it ended if it did.
@@ -213,19 +205,9 @@ mod tests {
 
     #[test]
     fn what_breaks_off_ends_with_a_whole_sentence() {
-        check(
-            "It is similar to Monsters, Inc. You might",
-            End::Cut,
-            "It is similar to Monsters, Inc.",
-            None,
-        );
+        check("It is similar to Monsters, Inc. You might", End::Cut, "It is similar to Monsters, Inc.", None);
         check("It is similar to", End::Cut, "", None);
-        check(
-            "It is similar to E.T. the Alien",
-            End::Complete,
-            "It is similar to E.T. the Alien.",
-            None,
-        );
+        check("It is similar to E.T. the Alien", End::Complete, "It is similar to E.T. the Alien.", None);
     }
 
     #[test]
@@ -238,19 +220,9 @@ mod tests {
 
     #[test]
     fn thoughts_and_wrapping_are_dropped() {
-        check(
-            "<think>Jaws? No. Never.</think>\n\nYou might like it.",
-            End::Complete,
-            "You might like it.",
-            None,
-        );
+        check("<think>Jaws? No. Never.</think>\n\nYou might like it.", End::Complete, "You might like it.", None);
         check("<think>never ends, Jaws.", End::Cut, "", None);
         check("\"You might like it.\"", End::Complete, "You might like it.", None);
-        check(
-            "You might like **Monsters, Inc.** a lot.",
-            End::Complete,
-            "You might like Monsters, Inc. a lot.",
-            None,
-        );
+        check("You might like **Monsters, Inc.** a lot.", End::Complete, "You might like Monsters, Inc. a lot.", None);
     }
 }

@@ -38,9 +38,7 @@ impl SseParser {
 
     fn end_line(&mut self) -> Result<Option<String>, SseError> {
         let mut line = std::mem::take(&mut self.line);
-        if !std::mem::replace(&mut self.past_first_line, true)
-            && line.starts_with("\u{feff}".as_bytes())
-        {
+        if !std::mem::replace(&mut self.past_first_line, true) && line.starts_with("\u{feff}".as_bytes()) {
             line.drain(..3);
         }
         if line.is_empty() {

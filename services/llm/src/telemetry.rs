@@ -40,11 +40,7 @@ impl Fallback {
     /// The back-end's fault, as opposed to a bound of ours or a text that was refused.
     pub const fn is_backend_error(self) -> bool {
         match self {
-            Self::Unreachable
-            | Self::Timeout
-            | Self::RateLimited
-            | Self::BackendError
-            | Self::CutOff => true,
+            Self::Unreachable | Self::Timeout | Self::RateLimited | Self::BackendError | Self::CutOff => true,
             Self::NoFactors | Self::NoTime | Self::Busy | Self::Budget | Self::CircuitOpen => false,
             Self::Refused | Self::Ungrounded => false,
         }
@@ -66,9 +62,7 @@ impl From<GenerateError> for Fallback {
         match error {
             GenerateError::Unreachable => Self::Unreachable,
             GenerateError::RateLimited => Self::RateLimited,
-            GenerateError::Status(_) | GenerateError::Reported | GenerateError::Malformed(_) => {
-                Self::BackendError
-            }
+            GenerateError::Status(_) | GenerateError::Reported | GenerateError::Malformed(_) => Self::BackendError,
             GenerateError::CutOff => Self::CutOff,
         }
     }
@@ -212,12 +206,7 @@ pub(crate) struct ChatSpan {
 }
 
 impl ChatSpan {
-    pub(crate) fn begin(
-        parent: &Span,
-        metrics: &LlmMetrics,
-        model: &Name,
-        max_tokens: u32,
-    ) -> Self {
+    pub(crate) fn begin(parent: &Span, metrics: &LlmMetrics, model: &Name, max_tokens: u32) -> Self {
         let span = parent.client("chat");
         span.set("gen_ai.operation.name", "chat");
         span.set("gen_ai.provider.name", "openai");
@@ -270,13 +259,7 @@ impl Drop for ChatSpan {
 }
 
 /// Marks the request's own span with what answered.
-pub(crate) fn describe(
-    span: &Span,
-    model: &Name,
-    tokens: Tokens,
-    cached: bool,
-    fallback: Option<Fallback>,
-) {
+pub(crate) fn describe(span: &Span, model: &Name, tokens: Tokens, cached: bool, fallback: Option<Fallback>) {
     span.mark(Class::Llm);
     span.set("model", model);
     span.set("tokens", tokens.input.saturating_add(tokens.output));

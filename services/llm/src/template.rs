@@ -71,41 +71,20 @@ mod tests {
             &[("similar_to_recent", &["Alien", "Dune"]), ("popular", &[])],
             "“Heat” is here because it is similar to “Alien” and “Dune”, which you looked at recently, and because it is popular.",
         );
-        check(
-            &[("similar_to_recent", &[])],
-            "“Heat” is here because it is similar to what you looked at recently.",
-        );
-        check(
-            &[("taste_match", &["Up"])],
-            "“Heat” is here because it fits the taste you showed with “Up”.",
-        );
+        check(&[("similar_to_recent", &[])], "“Heat” is here because it is similar to what you looked at recently.");
+        check(&[("taste_match", &["Up"])], "“Heat” is here because it fits the taste you showed with “Up”.");
         check(&[("taste_match", &[])], "“Heat” is here because it fits what you usually choose.");
         check(
             &[("favourite_category", &["Crime", "Drama"])],
             "“Heat” is here because you often choose Crime and Drama.",
         );
-        check(
-            &[("favourite_category", &[])],
-            "“Heat” is here because it belongs to a category you often choose.",
-        );
+        check(&[("favourite_category", &[])], "“Heat” is here because it belongs to a category you often choose.");
         check(&[("related_item", &["Ronin"])], "“Heat” is here because it goes with “Ronin”.");
-        check(
-            &[("related_item", &[])],
-            "“Heat” is here because it goes with the item you are looking at.",
-        );
-        check(
-            &[("trending", &[])],
-            "“Heat” is here because many people are choosing it at the moment.",
-        );
+        check(&[("related_item", &[])], "“Heat” is here because it goes with the item you are looking at.");
+        check(&[("trending", &[])], "“Heat” is here because many people are choosing it at the moment.");
         check(&[("fresh", &[])], "“Heat” is here because it is new in the catalogue.");
-        check(
-            &[("cohort_favourite", &[])],
-            "“Heat” is here because people with a taste like yours often choose it.",
-        );
-        check(
-            &[("exploration", &[])],
-            "“Heat” is here because we are trying something new for you.",
-        );
+        check(&[("cohort_favourite", &[])], "“Heat” is here because people with a taste like yours often choose it.");
+        check(&[("exploration", &[])], "“Heat” is here because we are trying something new for you.");
         check(&[("search_match", &["a query"])], "“Heat” is here because it matches your search.");
         check(&[("favourite", &[])], "“Heat” is here because it is a favourite with everybody.");
         check(&[("age", &[])], "“Heat” is here because how long it has been around speaks for it.");

@@ -36,7 +36,13 @@ impl CohortSets {
     }
 
     /// The cohort's set; callers that ask at once share one build.
-    pub(crate) async fn get(&self, parts: &Parts, scope: &Scope, key: CohortKey, now: UnixMillis) -> Arc<wire::CandidateSet> {
+    pub(crate) async fn get(
+        &self,
+        parts: &Parts,
+        scope: &Scope,
+        key: CohortKey,
+        now: UnixMillis,
+    ) -> Arc<wire::CandidateSet> {
         self.0.get_with(key, build(parts, scope, key, now)).await
     }
 }

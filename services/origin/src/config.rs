@@ -76,7 +76,7 @@ impl OriginConfig {
         }
         for (name, value) in [
             ("decisions.queue", self.decisions.queue),
-                        ("watch.queue", self.watch.queue),
+            ("watch.queue", self.watch.queue),
             ("watch.rebuilds", self.watch.rebuilds),
         ] {
             problems.check(value > 0, name, "must be at least 1");

@@ -46,10 +46,7 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let erased = |store: &str| origin::ErasedStore { store: store.to_owned(), erased_at: Some(done), expires_at: None };
     let mut stores = vec![erased("event_log"), erased("decision_log"), erased("edge_state")];
     // Not yet applied: the fence is durable, and the store obeys it before anything later of this visitor.
-    stores.push(origin::ErasedStore {
-        erased_at: (applied > offset).then_some(done),
-        ..erased("feature_store")
-    });
+    stores.push(origin::ErasedStore { erased_at: (applied > offset).then_some(done), ..erased("feature_store") });
     parts.metrics.user_erased();
     let kept = ["item posteriors (counts without visitors)", "metrics", "model weights, until the next training"];
     Ok(origin::EraseUserResponse { stores, kept_aggregate: kept.map(str::to_owned).to_vec() })

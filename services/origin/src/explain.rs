@@ -129,7 +129,11 @@ async fn attributed(
         let group = FeatureGroup::ALL.into_iter().find(|group| group.as_str() == c.group);
         let Some(reason) = group.and_then(FeatureGroup::reason) else { continue };
         if !factors.iter().any(|f| f.reason == reason) {
-            factors.push(Factor { reason, weight: c.logit, evidence: evidence(serving, &state, reason, item, &c.evidence) });
+            factors.push(Factor {
+                reason,
+                weight: c.logit,
+                evidence: evidence(serving, &state, reason, item, &c.evidence),
+            });
         }
     }
     factors.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -141,7 +145,8 @@ fn evidence(serving: &Serving, state: &UserState, reason: Reason, item: ItemIx, 
         Reason::FavouriteCategory => {
             // The item's categories, those the visitor met most often first.
             let of = |ix: ItemIx| serving.catalogue.get(ix).map_or(&[][..], |item| &item.categories[..]);
-            let count = |category: &String| state.window.events().iter().filter(|e| of(e.item).contains(category)).count();
+            let count =
+                |category: &String| state.window.events().iter().filter(|e| of(e.item).contains(category)).count();
             let mut met: Vec<_> = of(item).iter().map(|c| (count(c), c)).filter(|(n, _)| *n > 0).collect();
             met.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
             met.into_iter().take(MAX_EVIDENCE).map(|(_, c)| c.clone()).collect()
@@ -169,11 +174,7 @@ async fn write(
         item_categories: item.categories.clone(),
         factors: factors
             .iter()
-            .map(|f| llm::Factor {
-                code: f.reason.as_str().to_owned(),
-                weight: f.weight,
-                evidence: f.evidence.clone(),
-            })
+            .map(|f| llm::Factor { code: f.reason.as_str().to_owned(), weight: f.weight, evidence: f.evidence.clone() })
             .collect(),
         page: String::new(),
     };

@@ -88,8 +88,7 @@ impl OriginService for OriginGrpc {
 
     async fn feedback(&self, request: Request<wire::FeedbackRequest>) -> Answer<wire::FeedbackResponse> {
         let scope = Scope::of(&request);
-        let events =
-            request.into_inner().records.iter().map(accept::from_wire).collect::<Result<Vec<_>, _>>()?;
+        let events = request.into_inner().records.iter().map(accept::from_wire).collect::<Result<Vec<_>, _>>()?;
         let results = accept::accept(&self.parts, &scope, events)
             .await?
             .into_iter()
@@ -137,14 +136,18 @@ impl OriginService for OriginGrpc {
     }
 
     async fn get_object(&self, request: Request<wire::GetObjectRequest>) -> Answer<wire::GetObjectResponse> {
-        let hash = ObjectHash::from_slice(&request.into_inner().hash).ok_or(WireError::new("hash", "must be 16 bytes"))?;
+        let hash =
+            ObjectHash::from_slice(&request.into_inner().hash).ok_or(WireError::new("hash", "must be 16 bytes"))?;
         match self.parts.decisions.log().object(hash).await.map_err(OriginError::from)? {
             Some(content) => Ok(Response::new(wire::GetObjectResponse { content })),
             None => Err(Status::not_found("no such object")),
         }
     }
 
-    async fn list_decisions(&self, request: Request<wire::ListDecisionsRequest>) -> Answer<wire::ListDecisionsResponse> {
+    async fn list_decisions(
+        &self,
+        request: Request<wire::ListDecisionsRequest>,
+    ) -> Answer<wire::ListDecisionsResponse> {
         let max = (request.into_inner().max as usize).min(MAX_LISTED);
         let ids = self.parts.decisions.log().recent(max).await.map_err(OriginError::from)?;
         let request_ids = ids.iter().map(|id| Bytes::copy_from_slice(&id.0)).collect();

@@ -34,8 +34,8 @@ pub use grpc::OriginGrpc;
 pub use page::{MissInputs, asked_of_sources, line_scores, miss_candidates, source_items, unseen_of_source};
 pub use telemetry::OriginMetrics;
 
-use attune_proto::origin::v1::origin_service_server::OriginServiceServer;
 use attune_pipeline::Stages;
+use attune_proto::origin::v1::origin_service_server::OriginServiceServer;
 use attune_runtime::{Clock, Shutdown};
 use attune_serving::SharedServing;
 use attune_storage::{DecisionLog, EventLog, FeatureStore};
@@ -89,8 +89,13 @@ pub fn build(config: OriginConfig, deps: OriginDeps) -> Origin {
     metrics.deployed(deps.serving.load().bundle.version(), (deps.clock)() as f64 / 1e3);
     let mut tasks = JoinSet::new();
     let watchers = Arc::new(watch::Watchers::new(config.watch.queue));
-    let decisions =
-        decisions::Decisions::start(Arc::clone(&deps.decision_log), &config, metrics.clone(), &mut tasks, &deps.shutdown);
+    let decisions = decisions::Decisions::start(
+        Arc::clone(&deps.decision_log),
+        &config,
+        metrics.clone(),
+        &mut tasks,
+        &deps.shutdown,
+    );
     let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving));
     let parts = Arc::new(Parts {
         clients: deps.clients,

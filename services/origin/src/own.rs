@@ -2,8 +2,8 @@
 
 use crate::{Clients, OriginConfig, OriginDeps, build};
 use anyhow::Context as _;
-use attune_rpc::{Channel, ClientConfig};
 use arc_swap::ArcSwap;
+use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::OpenError;
 use attune_storage::{EmbeddedDecisionLog, EmbeddedEventLog, EventLog, EventLogGrpc, RemoteFeatureStore};

@@ -3,7 +3,7 @@
 use crate::level::Ladder;
 use crate::{Parts, views};
 use attune_decision::{
-    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Sampler, Scratch, ScoredItems, SourceItems,
+    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Sampler, ScoredItems, Scratch, SourceItems,
     SourceKind, Stage, choose, favourites, merge, unpack_slots,
 };
 use attune_domain::{
@@ -121,15 +121,24 @@ pub(crate) async fn assemble(parts: &Parts, scope: &Scope, request: &PageRequest
     if request.holdout {
         ladder.fall(Level::GlobalFavourites, LevelReason::BaselineHoldout);
         let decided = global_favourites(&serving, &state, request.limit);
-        return finish(parts, request, record, Outcomes { path: Path::Favourites, decided, ladder, state, serving, own: ScoredItems::default(), object: None });
+        return finish(
+            parts,
+            request,
+            record,
+            Outcomes {
+                path: Path::Favourites,
+                decided,
+                ladder,
+                state,
+                serving,
+                own: ScoredItems::default(),
+                object: None,
+            },
+        );
     }
 
-    let input = UserInput {
-        window: &state.window,
-        attributes: &state.attributes,
-        context: request.context,
-        now: request.now,
-    };
+    let input =
+        UserInput { window: &state.window, attributes: &state.attributes, context: request.context, now: request.now };
     let user_vector = serving.bundle.user_vector(&serving.items, &input);
     let cluster = serving.bundle.cohorts().assign(&user_vector);
 
@@ -146,7 +155,20 @@ pub(crate) async fn assemble(parts: &Parts, scope: &Scope, request: &PageRequest
     if items.is_empty() {
         ladder.fall(Level::GlobalFavourites, LevelReason::NoCandidates);
         let decided = global_favourites(&serving, &state, request.limit);
-        return finish(parts, request, record, Outcomes { path: Path::Favourites, decided, ladder, state, serving, own: ScoredItems::default(), object: None });
+        return finish(
+            parts,
+            request,
+            record,
+            Outcomes {
+                path: Path::Favourites,
+                decided,
+                ladder,
+                state,
+                serving,
+                own: ScoredItems::default(),
+                object: None,
+            },
+        );
     }
     parts.metrics.candidates.observe(items.len() as f64);
 
@@ -201,8 +223,17 @@ pub(crate) async fn assemble(parts: &Parts, scope: &Scope, request: &PageRequest
 
     // An own list serves every page, so it comes from a page without a search or an item of its own.
     let plain = request.item.is_none() && request.query.is_empty() && state_known && !record.unranked;
-    let own = if plain { own_list(&serving, parts.config.own_items, &items, &scores, &dots, &reasons) } else { ScoredItems::default() };
-    finish(parts, request, record, Outcomes { path: Path::Miss, decided, ladder, state, serving, own, object: Some(sampled.posteriors) })
+    let own = if plain {
+        own_list(&serving, parts.config.own_items, &items, &scores, &dots, &reasons)
+    } else {
+        ScoredItems::default()
+    };
+    finish(
+        parts,
+        request,
+        record,
+        Outcomes { path: Path::Miss, decided, ladder, state, serving, own, object: Some(sampled.posteriors) },
+    )
 }
 
 /// Digest of what the vector index found for the user vector; 0 where it was not asked or did not answer.
@@ -309,8 +340,7 @@ pub(crate) async fn retrieve(
             let mut items = cohorts.favourites(cluster).to_vec();
             items.extend_from_slice(cohorts.global_favourites());
             let fallback = SourceItems { source: SourceKind::CohortFavourites, outcome: Outcome::Ok, items };
-            let failed =
-                SourceItems { source: SourceKind::Neighbours, outcome: Outcome::Failed, items: Vec::new() };
+            let failed = SourceItems { source: SourceKind::Neighbours, outcome: Outcome::Failed, items: Vec::new() };
             Retrieved { sources: vec![failed, fallback], index: Bytes::new() }
         }
     }

@@ -101,7 +101,10 @@ mod tests {
         }
         assert_eq!(recent.holds(id(last), ItemIx(last + 1)), Some(true));
         assert_eq!(recent.holds(id(last), ItemIx(last - 1)), Some(false));
-        assert_eq!(recent.items(id(last - DECISIONS as u32 + 2)), Some(&[last + 2 - DECISIONS as u32, last + 3 - DECISIONS as u32][..]));
+        assert_eq!(
+            recent.items(id(last - DECISIONS as u32 + 2)),
+            Some(&[last + 2 - DECISIONS as u32, last + 3 - DECISIONS as u32][..])
+        );
         assert_eq!(recent.items(id(13)), None);
         assert_eq!(recent.items(id(0)), None);
         assert!(recent.young.places.len() <= DECISIONS && recent.old.places.len() <= DECISIONS);

@@ -81,7 +81,8 @@ impl OriginMetrics {
     /// The features come in the order of the bundle's schema, so they are bound once for a bundle.
     pub(crate) fn features_read(&self, presence: &[(&str, Presence)]) {
         let bound = self.features.load();
-        if std::iter::zip(&**bound, presence).filter(|(known, (name, _))| known.name == *name).count() != presence.len() {
+        if std::iter::zip(&**bound, presence).filter(|(known, (name, _))| known.name == *name).count() != presence.len()
+        {
             self.features.store(Arc::new(presence.iter().map(|(name, _)| self.bind(name)).collect()));
             return self.count(&self.features.load(), presence);
         }
@@ -99,7 +100,8 @@ impl OriginMetrics {
     }
 
     fn bind(&self, name: &str) -> Feature {
-        let counter = |presence: Presence| self.metrics.counter(&names::MODEL_FEATURES_READ, &[name, presence.as_str()]);
+        let counter =
+            |presence: Presence| self.metrics.counter(&names::MODEL_FEATURES_READ, &[name, presence.as_str()]);
         Feature {
             name: name.to_owned(),
             present: counter(Presence::Present),

@@ -87,11 +87,8 @@ pub(crate) async fn build_context(
         Ok(state) => state,
         Err(_) => {
             let snapshot = parts.views.0.get(&request.uid);
-            let level = if snapshot.is_some() || !request.pending.is_empty() {
-                Level::Stale
-            } else {
-                Level::CohortFavourites
-            };
+            let level =
+                if snapshot.is_some() || !request.pending.is_empty() { Level::Stale } else { Level::CohortFavourites };
             ladder.fall(level, LevelReason::StateUnavailable);
             snapshot.unwrap_or_default()
         }
@@ -149,8 +146,7 @@ async fn own_list(
         pending: Vec::new(),
         min_offset: 0,
     };
-    let input =
-        UserInput { window: &state.window, attributes: &state.attributes, context: request.context, now };
+    let input = UserInput { window: &state.window, attributes: &state.attributes, context: request.context, now };
     let user_vector = serving.bundle.user_vector(&serving.items, &input);
     let cluster = serving.bundle.cohorts().assign(&user_vector);
     let mut ladder = Ladder::TOP;

@@ -78,11 +78,8 @@ impl Watchers {
     }
 
     pub(crate) fn version_moved(&self, uid: Uid, version: StateVersion) {
-        let user = origin::WatchedUser {
-            uid: Bytes::copy_from_slice(&uid.0),
-            view: None,
-            version: Some(version.into()),
-        };
+        let user =
+            origin::WatchedUser { uid: Bytes::copy_from_slice(&uid.0), view: None, version: Some(version.into()) };
         let message = origin::WatchResponse { users: vec![user], ..Default::default() };
         self.send(&message, |follows| follows.contains(&uid));
     }
@@ -95,8 +92,7 @@ impl Watchers {
     }
 
     pub(crate) fn erased(&self, uid: Uid) {
-        let message =
-            origin::WatchResponse { erased: vec![Bytes::copy_from_slice(&uid.0)], ..Default::default() };
+        let message = origin::WatchResponse { erased: vec![Bytes::copy_from_slice(&uid.0)], ..Default::default() };
         self.send(&message, |_| true);
         self.edges.lock().values_mut().for_each(|edge| {
             edge.follows.remove(&uid);
@@ -149,8 +145,8 @@ pub(crate) async fn serve(
     parts.watchers.follow(id, &first.follow, &first.drop);
     tokio::spawn(async move {
         let current = parts.posteriors.load();
-        let greeted = feed.send(Ok(greeting(&parts))).await.is_ok()
-            && feed.send(Ok(posteriors_message(&current))).await.is_ok();
+        let greeted =
+            feed.send(Ok(greeting(&parts))).await.is_ok() && feed.send(Ok(posteriors_message(&current))).await.is_ok();
         if greeted {
             let items = follow_items(&parts, &feed, first.items_from);
             let follows = async {

@@ -48,7 +48,10 @@ fn request(items: impl IntoIterator<Item = u32>) -> RankRequest {
 
 fn bits(response: &RankResponse) -> Vec<[u32; 3]> {
     (0..response.click.len())
-        .map(|i| [&response.click, &response.conversion, &response.dwell].map(|column| column.get(i).map_or(0, |x| x.to_bits())))
+        .map(|i| {
+            [&response.click, &response.conversion, &response.dwell]
+                .map(|column| column.get(i).map_or(0, |x| x.to_bits()))
+        })
         .collect()
 }
 
@@ -78,8 +81,7 @@ async fn scores_are_the_bundles_own_and_follow_taste() {
     let mut f = start();
     let response = f.client.rank(request(0..ITEMS as u32)).await.unwrap().into_inner();
     let state = world::visitor(&[3, 9, 15, 21]);
-    let input =
-        UserInput { window: &state.window, attributes: &state.attributes, context: Context::DEFAULT, now: NOW };
+    let input = UserInput { window: &state.window, attributes: &state.attributes, context: Context::DEFAULT, now: NOW };
     let (bundle, items) = (&f.serving.bundle, &f.serving.items);
     let user = bundle.user_vector(items, &input);
     let candidates: Vec<ItemIx> = (0..ITEMS as u32).map(ItemIx).collect();

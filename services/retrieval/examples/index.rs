@@ -49,7 +49,12 @@ fn main() -> anyhow::Result<()> {
     index.merge();
     let built = begun.elapsed();
     let now = index.pin();
-    println!("{} items of {} dimensions, {} in the graph, built in {built:.1?}", now.len(), items.dim(), now.in_graphs());
+    println!(
+        "{} items of {} dimensions, {} in the graph, built in {built:.1?}",
+        now.len(),
+        items.dim(),
+        now.in_graphs()
+    );
     let query = |vector| Query { vector, k: K, ef: None, allow: None, late: &|| false };
     let begun = Instant::now();
     let exact = queries.iter().map(|vector| now.search_exact(&query(vector))).collect::<Result<Vec<_>, _>>()?;

@@ -28,9 +28,7 @@ impl RetrievalMetrics {
     pub fn register(telemetry: &Telemetry) -> Self {
         let metrics = telemetry.metrics();
         let outcomes = |source: SourceKind| {
-            OUTCOMES.map(|(_, outcome)| {
-                metrics.counter(&names::RETRIEVAL_SOURCES, &[source.as_str(), outcome])
-            })
+            OUTCOMES.map(|(_, outcome)| metrics.counter(&names::RETRIEVAL_SOURCES, &[source.as_str(), outcome]))
         };
         Self {
             queries: metrics.counter_by(&names::VECTORDB_QUERIES),

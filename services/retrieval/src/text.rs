@@ -60,10 +60,9 @@ impl TextIndex {
             }
             let unfinished = at + 1 == wanted.len() && word.chars().count() >= 2 && !query.ends_with(' ');
             if unfinished {
-                let longer = self.postings.range::<str, _>((
-                    std::ops::Bound::Excluded(word.as_str()),
-                    std::ops::Bound::Unbounded,
-                ));
+                let longer = self
+                    .postings
+                    .range::<str, _>((std::ops::Bound::Excluded(word.as_str()), std::ops::Bound::Unbounded));
                 for (_, postings) in longer.take_while(|(w, _)| w.starts_with(word.as_str())).take(MAX_COMPLETIONS) {
                     self.add(postings, COMPLETION_WEIGHT, &mut scores);
                 }

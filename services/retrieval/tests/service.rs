@@ -126,7 +126,13 @@ async fn every_source_that_has_something_to_go_by_answers() {
     let liked = [5, 11, 17, 23, 29];
     let answer = f.client.retrieve(home(&liked)).await.unwrap().into_inner();
     assert_eq!(answer.sources.len(), SourceKind::ALL.len());
-    for kind in [SourceKind::Neighbours, SourceKind::SimilarToRecent, SourceKind::Trending, SourceKind::Fresh, SourceKind::CohortFavourites] {
+    for kind in [
+        SourceKind::Neighbours,
+        SourceKind::SimilarToRecent,
+        SourceKind::Trending,
+        SourceKind::Fresh,
+        SourceKind::CohortFavourites,
+    ] {
         let (outcome, items) = source(&answer, kind);
         assert_eq!(outcome, Outcome::Ok, "{}", kind.as_str());
         assert!(!items.is_empty() && items.len() <= 50, "{}", kind.as_str());
@@ -150,7 +156,8 @@ async fn every_source_that_has_something_to_go_by_answers() {
     let of_taste = related[..10].iter().filter(|ix| taste(ItemIx(**ix)) == WESTERN).count();
     assert!(of_taste >= 5, "{of_taste} of 10 related items are of the item's taste, by chance 2");
 
-    let search = RetrieveRequest { query: "horror number 8".into(), ..page(attune_domain::PageType::Search, home(&[])) };
+    let search =
+        RetrieveRequest { query: "horror number 8".into(), ..page(attune_domain::PageType::Search, home(&[])) };
     let answer = f.client.retrieve(search).await.unwrap().into_inner();
     assert_eq!(source(&answer, SourceKind::Search).1[0], 8);
 }
@@ -208,7 +215,8 @@ async fn a_withdrawn_item_leaves_every_source_and_a_new_one_comes() {
     };
     let before = f.client.retrieve(request.clone()).await.unwrap().into_inner();
     let gone = source(&before, SourceKind::Neighbours).1[0];
-    let everywhere = |answer: &RetrieveResponse, item: u32| answer.sources.iter().filter(|s| s.items.contains(&item)).count();
+    let everywhere =
+        |answer: &RetrieveResponse, item: u32| answer.sources.iter().filter(|s| s.items.contains(&item)).count();
     assert!(everywhere(&before, gone) >= 2);
     let withdrawn = attune_domain::Item { available: false, ..world::item(gone as usize) };
     let new = attune_domain::Item { title: "Unheard of western".into(), ..world::item(ITEMS + WESTERN) };

@@ -59,11 +59,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(
-        format: Format,
-        key: &'a SubjectKey,
-        progress: &'a dyn ImportProgress,
-    ) -> Self {
+    pub(super) fn new(format: Format, key: &'a SubjectKey, progress: &'a dyn ImportProgress) -> Self {
         Self {
             format,
             key,
@@ -98,9 +94,7 @@ impl<'a> Builder<'a> {
         file: usize,
         mut take: impl FnMut(&mut Self, &str, Place) -> Result<(), Reject>,
     ) -> Result<(), ImportError> {
-        self.each_row(lines, file, |builder, text, place, rows| {
-            rows.push(take(builder, text, place))
-        })
+        self.each_row(lines, file, |builder, text, place, rows| rows.push(take(builder, text, place)))
     }
 
     /// The same for formats where a line may hold any number of rows: `take` says what became of each.
@@ -127,9 +121,7 @@ impl<'a> Builder<'a> {
             for row in rows.drain(..) {
                 match row {
                     Ok(()) => self.report.keep(file),
-                    Err(reject) => {
-                        self.report.reject(file, place.line, reject.reason, reject.field)
-                    }
+                    Err(reject) => self.report.reject(file, place.line, reject.reason, reject.field),
                 }
             }
             for (count, what) in [(self.users.len(), "users"), (self.items.len(), "items")] {
@@ -229,9 +221,7 @@ fn settle(mut rows: Vec<Pending>, report: &mut Report) -> Vec<DatasetEvent> {
     let mut repeated: Vec<bool> = vec![false; rows.len()];
     let mut again = Vec::new();
     let mut start = 0;
-    for run in rows
-        .chunk_by(|a, b| (a.event.user, a.event.occurred_at) == (b.event.user, b.event.occurred_at))
-    {
+    for run in rows.chunk_by(|a, b| (a.event.user, a.event.occurred_at) == (b.event.user, b.event.occurred_at)) {
         let mut first = HashSet::with_capacity(run.len());
         for (i, row) in run.iter().enumerate() {
             if !first.insert(identity(row)) {

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 const REQUIRED: [&str; 4] = ["user_id", "item_id", "type", "occurred_at"];
 
 pub(super) fn recognises(path: &Path) -> bool {
-    Lines::open(path)
-        .is_ok_and(|mut lines| Header::read(&mut lines, Format::Csv, &REQUIRED).is_ok())
+    Lines::open(path).is_ok_and(|mut lines| Header::read(&mut lines, Format::Csv, &REQUIRED).is_ok())
 }
 
 pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> {
@@ -44,18 +43,14 @@ pub(super) fn read_beside(events: &Path, builder: &mut Builder<'_>) -> Result<bo
     let (item_table, item_lines) = pair("items");
     let closed = item_table.is_some() || item_lines.is_some();
     if let Some(path) = item_table {
-        read_file(&path, builder, &["id"], Some(&ITEM_FIELDS), |builder, row, _| {
-            table::take_item(row, builder)
-        })?;
+        read_file(&path, builder, &["id"], Some(&ITEM_FIELDS), |builder, row, _| table::take_item(row, builder))?;
     }
     if let Some(path) = item_lines {
         jsonl::read_file(&path, builder, |builder, row, _| table::take_item(row, builder))?;
     }
     let (user_table, user_lines) = pair("users");
     if let Some(path) = user_table {
-        read_file(&path, builder, &["user_id"], None, |builder, row, _| {
-            table::take_user(row, builder)
-        })?;
+        read_file(&path, builder, &["user_id"], None, |builder, row, _| table::take_user(row, builder))?;
     }
     if let Some(path) = user_lines {
         jsonl::read_file(&path, builder, |builder, row, _| table::take_user(row, builder))?;
@@ -74,8 +69,7 @@ fn read_file(
     let (mut lines, file) = builder.open(path)?;
     let header = Header::read(&mut lines, builder.format(), required)?;
     if let Some(known) = known {
-        let ignored =
-            header.0.iter().filter(|column| !known.contains(&column.as_str())).cloned().collect();
+        let ignored = header.0.iter().filter(|column| !known.contains(&column.as_str())).cloned().collect();
         builder.report.files[file].ignored_columns = ignored;
     }
     let mut fields = Fields::default();

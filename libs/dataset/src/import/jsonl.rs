@@ -20,9 +20,7 @@ pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportE
     check(&events, Format::Jsonl)?;
     let closed = csv::read_beside(&events, builder)?;
     let mut slates = Slates::default();
-    read_file(&events, builder, |builder, row, place| {
-        table::take_event(row, builder, &mut slates, closed, place)
-    })
+    read_file(&events, builder, |builder, row, place| table::take_event(row, builder, &mut slates, closed, place))
 }
 
 pub(super) fn read_file(

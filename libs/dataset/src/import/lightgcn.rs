@@ -61,15 +61,7 @@ fn read_file<'a>(
                 let (kind, context) = (EventKind::Click, Context::DEFAULT);
                 add(
                     builder,
-                    DatasetEvent {
-                        user,
-                        item,
-                        kind,
-                        occurred_at,
-                        value: 1.0,
-                        slate: None,
-                        context,
-                    },
+                    DatasetEvent { user, item, kind, occurred_at, value: 1.0, slate: None, context },
                     0,
                     place,
                 );
@@ -93,9 +85,7 @@ fn check(path: &Path) -> Result<(), ImportError> {
     for _ in 0..SAMPLE {
         match lines.next()? {
             None => break,
-            Some(Line::Text(text))
-                if text.split_ascii_whitespace().all(|t| number(t, "item").is_ok()) =>
-            {
+            Some(Line::Text(text)) if text.split_ascii_whitespace().all(|t| number(t, "item").is_ok()) => {
                 return Ok(());
             }
             Some(_) => {}

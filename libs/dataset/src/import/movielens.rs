@@ -26,14 +26,11 @@ const TAG_COLUMNS: [&str; 4] = ["userid", "movieid", "tag", "timestamp"];
 /// Whether this is the ratings file of a MovieLens folder.
 pub(super) fn recognises(path: &Path) -> bool {
     path.with_file_name("movies.csv").is_file()
-        && Lines::open(path).is_ok_and(|mut lines| {
-            Header::read(&mut lines, Format::MovieLens, &RATING_COLUMNS).is_ok()
-        })
+        && Lines::open(path).is_ok_and(|mut lines| Header::read(&mut lines, Format::MovieLens, &RATING_COLUMNS).is_ok())
 }
 
 pub(super) fn read(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> {
-    let dir: PathBuf =
-        if path.is_dir() { path.into() } else { path.parent().unwrap_or(Path::new("")).into() };
+    let dir: PathBuf = if path.is_dir() { path.into() } else { path.parent().unwrap_or(Path::new("")).into() };
     read_movies(&dir.join("movies.csv"), builder)?;
     let tags = dir.join("tags.csv");
     if tags.is_file() {
@@ -80,23 +77,17 @@ fn read_movies(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError
     let (mut lines, file) = builder.open(path)?;
     let header = Header::read(&mut lines, builder.format(), &MOVIE_COLUMNS)?;
     let mut columns = Columns::new(&header, MOVIE_COLUMNS);
-    builder.each_line(&mut lines, file, |builder, line, _| {
-        match builder.add_item(movie(&mut columns, line)?) {
-            Some(_) => Ok(()),
-            None => Err(Reject::field(Reason::Duplicate, "movieid")),
-        }
+    builder.each_line(&mut lines, file, |builder, line, _| match builder.add_item(movie(&mut columns, line)?) {
+        Some(_) => Ok(()),
+        None => Err(Reject::field(Reason::Duplicate, "movieid")),
     })
 }
 
 fn movie(columns: &mut Columns<3>, line: &str) -> Result<Item, Reject> {
     let [id, title, genres] = columns.split(line)?;
     let id = ItemId::new(id).map_err(|_| Reject::field(Reason::BadId, "movieid"))?;
-    let categories: Vec<String> = genres
-        .split('|')
-        .map(str::trim)
-        .filter(|g| !g.is_empty() && *g != NO_GENRES)
-        .map(str::to_owned)
-        .collect();
+    let categories: Vec<String> =
+        genres.split('|').map(str::trim).filter(|g| !g.is_empty() && *g != NO_GENRES).map(str::to_owned).collect();
     if categories.len() > MAX_CATEGORIES {
         return Err(Reject::field(Reason::TooManyValues, "genres"));
     }
@@ -118,11 +109,7 @@ fn year_of(title: &str) -> Option<u16> {
     let rest = inside.trim_start_matches(|c: char| c.is_ascii_digit());
     let year = &inside[..inside.len() - rest.len()];
     let ranged = rest.is_empty() || rest.starts_with(['-', '–']);
-    if year.len() == 4 && ranged {
-        year.parse().ok().filter(|y| (1870..=2100).contains(y))
-    } else {
-        None
-    }
+    if year.len() == 4 && ranged { year.parse().ok().filter(|y| (1870..=2100).contains(y)) } else { None }
 }
 
 /// Start of a year, UTC.
@@ -153,11 +140,7 @@ fn read_tags(path: &Path, builder: &mut Builder<'_>) -> Result<(), ImportError> 
     Ok(())
 }
 
-fn tag(
-    columns: &mut Columns<4>,
-    builder: &Builder<'_>,
-    line: &str,
-) -> Result<(ItemIx, String), Reject> {
+fn tag(columns: &mut Columns<4>, builder: &Builder<'_>, line: &str) -> Result<(ItemIx, String), Reject> {
     let [_, movie, tag, _] = columns.split(line)?;
     let id = ItemId::new(movie).map_err(|_| Reject::field(Reason::BadId, "movieid"))?;
     let item = builder.find_item(&id).ok_or(Reject::field(Reason::UnknownItem, "movieid"))?;
@@ -193,19 +176,10 @@ fn rating<'c>(
     if !(0.0..=5.0).contains(&stars) {
         return Err(Reject::field(Reason::BadNumber, "rating"));
     }
-    let occurred_at =
-        unix_seconds(timestamp).ok_or(Reject::field(Reason::BadTimestamp, "timestamp"))?;
+    let occurred_at = unix_seconds(timestamp).ok_or(Reject::field(Reason::BadTimestamp, "timestamp"))?;
     let item = builder.find_item(&id).ok_or(Reject::field(Reason::UnknownItem, "movieid"))?;
     let kind = if stars >= LIKED { EventKind::Like } else { EventKind::Click };
-    let event = DatasetEvent {
-        user: 0,
-        item,
-        kind,
-        occurred_at,
-        value: 1.0,
-        slate: None,
-        context: Context::DEFAULT,
-    };
+    let event = DatasetEvent { user: 0, item, kind, occurred_at, value: 1.0, slate: None, context: Context::DEFAULT };
     Ok((user, event, stars))
 }
 

@@ -126,13 +126,7 @@ impl Report {
         self.kept += 1;
     }
 
-    pub(super) fn reject(
-        &mut self,
-        file: usize,
-        line: u64,
-        reason: Reason,
-        field: Option<&'static str>,
-    ) {
+    pub(super) fn reject(&mut self, file: usize, line: u64, reason: Reason, field: Option<&'static str>) {
         self.files[file].rows_read += 1;
         self.rows_read += 1;
         self.count_rejected(file, line, reason, field);
@@ -145,13 +139,7 @@ impl Report {
         self.count_rejected(file, line, reason, None);
     }
 
-    fn count_rejected(
-        &mut self,
-        file: usize,
-        line: u64,
-        reason: Reason,
-        field: Option<&'static str>,
-    ) {
+    fn count_rejected(&mut self, file: usize, line: u64, reason: Reason, field: Option<&'static str>) {
         self.files[file].rejected += 1;
         *self.rejected.entry(reason).or_default() += 1;
         let named = self.first_offending.entry(reason).or_default();
@@ -165,20 +153,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<24} {:>12} {:>12} {:>12}", "file", "rows read", "kept", "rejected")?;
         for file in &self.files {
-            writeln!(
-                f,
-                "{:<24} {:>12} {:>12} {:>12}",
-                file.name, file.rows_read, file.kept, file.rejected
-            )?;
+            writeln!(f, "{:<24} {:>12} {:>12} {:>12}", file.name, file.rows_read, file.kept, file.rejected)?;
         }
-        writeln!(
-            f,
-            "{:<24} {:>12} {:>12} {:>12}",
-            "total",
-            self.rows_read,
-            self.kept,
-            self.rejected_total()
-        )?;
+        writeln!(f, "{:<24} {:>12} {:>12} {:>12}", "total", self.rows_read, self.kept, self.rejected_total())?;
         for (reason, count) in &self.rejected {
             write!(f, "rejected, {:<14} {count:>12}  first at", reason.as_str())?;
             for offence in self.first_offending.get(reason).into_iter().flatten() {

@@ -128,9 +128,8 @@ impl Fields {
             let trimmed = rest.trim_start();
             rest = match trimmed.strip_prefix('"') {
                 None => {
-                    let (field, after) = rest
-                        .split_once(',')
-                        .map_or((rest, None), |(field, after)| (field, Some(after)));
+                    let (field, after) =
+                        rest.split_once(',').map_or((rest, None), |(field, after)| (field, Some(after)));
                     self.text.push_str(field.trim());
                     self.ends.push(self.text.len());
                     match after {
@@ -181,14 +180,9 @@ pub(super) struct Header(pub(super) Vec<String>);
 
 impl Header {
     /// Reads the first line, and refuses the file when a column of `required` is not there.
-    pub(super) fn read(
-        lines: &mut Lines,
-        format: Format,
-        required: &[&str],
-    ) -> Result<Self, ImportError> {
+    pub(super) fn read(lines: &mut Lines, format: Format, required: &[&str]) -> Result<Self, ImportError> {
         let path = lines.path().to_path_buf();
-        let refuse =
-            |detail: String| ImportError::OtherFormat { path: path.clone(), format, detail };
+        let refuse = |detail: String| ImportError::OtherFormat { path: path.clone(), format, detail };
         let mut fields = Fields::default();
         match lines.next()? {
             None => return Err(ImportError::Empty(path)),

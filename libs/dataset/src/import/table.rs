@@ -5,8 +5,7 @@ use super::report::Reason;
 use super::rows::Fields;
 use crate::{DatasetEvent, SlateSlot};
 use attune_domain::{
-    Context, Device, EventKind, Geo, Item, ItemId, MAX_ATTRIBUTES, MAX_CATEGORIES, PageType,
-    UnixMillis, UserAttributes,
+    Context, Device, EventKind, Geo, Item, ItemId, MAX_ATTRIBUTES, MAX_CATEGORIES, PageType, UnixMillis, UserAttributes,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -19,18 +18,8 @@ const LAST_SECOND: i64 = 253_402_300_799;
 /// Whole numbers from here on are milliseconds: as seconds they would be after the year 5138.
 const FIRST_MILLIS: i64 = 100_000_000_000;
 
-pub(super) const EVENT_FIELDS: [&str; 10] = [
-    "user_id",
-    "item_id",
-    "type",
-    "occurred_at",
-    "value",
-    "request_id",
-    "position",
-    "page_type",
-    "device",
-    "geo",
-];
+pub(super) const EVENT_FIELDS: [&str; 10] =
+    ["user_id", "item_id", "type", "occurred_at", "value", "request_id", "position", "page_type", "device", "geo"];
 pub(super) const ITEM_FIELDS: [&str; 7] =
     ["id", "title", "categories", "attributes", "price", "created_at", "available"];
 
@@ -45,11 +34,7 @@ impl Row<'_> {
         match self {
             Self::Csv { columns, fields } => {
                 let at = columns.iter().position(|c| c == name);
-                Ok(at
-                    .filter(|&i| i < fields.len())
-                    .map(|i| fields.get(i))
-                    .filter(|t| !t.is_empty())
-                    .map(Cow::Borrowed))
+                Ok(at.filter(|&i| i < fields.len()).map(|i| fields.get(i)).filter(|t| !t.is_empty()).map(Cow::Borrowed))
             }
             Self::Json(map) => match map.get(name) {
                 None | Some(Value::Null) => Ok(None),
@@ -81,20 +66,13 @@ impl Row<'_> {
                 None | Some(Value::Null) => Ok(Vec::new()),
                 Some(Value::Array(values)) => values
                     .iter()
-                    .map(|v| {
-                        v.as_str().map(str::to_owned).ok_or(Reject::field(Reason::BadValue, name))
-                    })
+                    .map(|v| v.as_str().map(str::to_owned).ok_or(Reject::field(Reason::BadValue, name)))
                     .collect(),
                 Some(_) => Err(Reject::field(Reason::BadValue, name)),
             },
             Self::Csv { .. } => {
                 let text = self.text(name)?.unwrap_or_default();
-                Ok(text
-                    .split('|')
-                    .map(str::trim)
-                    .filter(|t| !t.is_empty())
-                    .map(str::to_owned)
-                    .collect())
+                Ok(text.split('|').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect())
             }
         }
     }
@@ -114,11 +92,7 @@ impl Row<'_> {
             Self::Csv { .. } => self
                 .list(name)?
                 .iter()
-                .map(|pair| {
-                    pair.split_once('=')
-                        .map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))
-                        .ok_or(bad)
-                })
+                .map(|pair| pair.split_once('=').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())).ok_or(bad))
                 .collect::<Result<_, _>>()?,
         };
         check_pairs(&mut pairs, name)?;
@@ -141,9 +115,7 @@ fn check_pairs(pairs: &mut [(String, String)], field: &'static str) -> Result<()
         return Err(Reject::field(Reason::TooManyValues, field));
     }
     let twice = pairs.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    if twice
-        || pairs.iter().any(|(n, v)| ItemId::check(n).is_err() || v.chars().any(char::is_control))
-    {
+    if twice || pairs.iter().any(|(n, v)| ItemId::check(n).is_err() || v.chars().any(char::is_control)) {
         return Err(Reject::field(Reason::BadValue, field));
     }
     Ok(())
@@ -168,24 +140,16 @@ pub(super) fn take_event(
     let user = id(row, "user_id")?;
     let item = id(row, "item_id")?;
     let kind = row.required("type")?;
-    let kind =
-        EventKind::parse(&kind.to_lowercase()).ok_or(Reject::field(Reason::UnknownType, "type"))?;
+    let kind = EventKind::parse(&kind.to_lowercase()).ok_or(Reject::field(Reason::UnknownType, "type"))?;
     row.required("occurred_at")?;
-    let occurred_at =
-        row.parsed("occurred_at", Reason::BadTimestamp, timestamp)?.unwrap_or_default();
+    let occurred_at = row.parsed("occurred_at", Reason::BadTimestamp, timestamp)?.unwrap_or_default();
     let value = value(row, kind)?;
     let context = Context {
-        page: row
-            .parsed("page_type", Reason::BadValue, PageType::parse)?
-            .unwrap_or(Context::DEFAULT.page),
+        page: row.parsed("page_type", Reason::BadValue, PageType::parse)?.unwrap_or(Context::DEFAULT.page),
         device: row
-            .parsed("device", Reason::BadValue, |t| {
-                Some(Device::parse(t).unwrap_or(Device::Other))
-            })?
+            .parsed("device", Reason::BadValue, |t| Some(Device::parse(t).unwrap_or(Device::Other)))?
             .unwrap_or(Device::Other),
-        geo: row
-            .parsed("geo", Reason::BadValue, |t| Some(Geo::parse(t).unwrap_or(Geo::Other)))?
-            .unwrap_or(Geo::Other),
+        geo: row.parsed("geo", Reason::BadValue, |t| Some(Geo::parse(t).unwrap_or(Geo::Other)))?.unwrap_or(Geo::Other),
     };
     let slot = slot(row)?;
     if closed && builder.find_item(&item).is_none() {
@@ -197,19 +161,14 @@ pub(super) fn take_event(
     });
     let item = builder.item_or_bare(item);
     let user = builder.user(user.as_str());
-    builder.add_event(
-        DatasetEvent { user, item, kind, occurred_at, value, slate, context },
-        0,
-        place,
-    );
+    builder.add_event(DatasetEvent { user, item, kind, occurred_at, value, slate, context }, 0, place);
     Ok(())
 }
 
 /// Seconds of a dwell, minor currency units of a conversion (0 where the amount is not known), otherwise 1.
 fn value(row: &Row<'_>, kind: EventKind) -> Result<f32, Reject> {
-    let number = row.parsed("value", Reason::BadNumber, |t| {
-        t.parse().ok().filter(|v: &f32| v.is_finite() && *v >= 0.0)
-    })?;
+    let number =
+        row.parsed("value", Reason::BadNumber, |t| t.parse().ok().filter(|v: &f32| v.is_finite() && *v >= 0.0))?;
     match (kind, number) {
         (EventKind::Dwell, None) => Err(Reject::field(Reason::MissingField, "value")),
         (EventKind::Dwell | EventKind::Conversion, number) => Ok(number.unwrap_or(0.0)),
@@ -248,8 +207,7 @@ pub(super) fn take_item(row: &Row<'_>, builder: &mut Builder<'_>) -> Result<(), 
         title,
         categories,
         attributes: row.pairs("attributes")?,
-        price: row
-            .parsed("price", Reason::BadNumber, |t| t.parse::<i64>().ok().filter(|p| *p >= 0))?,
+        price: row.parsed("price", Reason::BadNumber, |t| t.parse::<i64>().ok().filter(|p| *p >= 0))?,
         created_at: row.parsed("created_at", Reason::BadTimestamp, timestamp)?,
         available: row.parsed("available", Reason::BadValue, boolean)?.unwrap_or(true),
     };
@@ -265,12 +223,9 @@ pub(super) fn take_user(row: &Row<'_>, builder: &mut Builder<'_>) -> Result<(), 
     let attributes = match row {
         Row::Json(_) => row.pairs("attributes")?,
         Row::Csv { columns, fields } => {
-            let named = columns
-                .iter()
-                .zip(fields.iter())
-                .filter(|(column, text)| *column != "user_id" && !text.is_empty());
-            let mut pairs: Vec<_> =
-                named.map(|(column, text)| (column.clone(), text.to_owned())).collect();
+            let named =
+                columns.iter().zip(fields.iter()).filter(|(column, text)| *column != "user_id" && !text.is_empty());
+            let mut pairs: Vec<_> = named.map(|(column, text)| (column.clone(), text.to_owned())).collect();
             check_pairs(&mut pairs, "attributes")?;
             pairs
         }
@@ -307,9 +262,7 @@ fn timestamp(text: &str) -> Option<UnixMillis> {
     }
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         let seconds: f64 = text.parse().ok()?;
-        return (0.0..FIRST_MILLIS as f64)
-            .contains(&seconds)
-            .then_some((seconds * 1000.0).round() as i64);
+        return (0.0..FIRST_MILLIS as f64).contains(&seconds).then_some((seconds * 1000.0).round() as i64);
     }
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()

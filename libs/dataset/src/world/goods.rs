@@ -16,8 +16,7 @@ struct Shelf {
     things: [&'static str; 8],
 }
 
-const FINISHES: [&str; 8] =
-    ["graphite", "sand", "forest green", "navy", "ivory", "rust", "charcoal", "sky blue"];
+const FINISHES: [&str; 8] = ["graphite", "sand", "forest green", "navy", "ivory", "rust", "charcoal", "sky blue"];
 const BRANDS: [&str; 16] = [
     "Alder & Vane",
     "Brightwell",
@@ -73,15 +72,9 @@ impl Goods {
         let rng = &mut generator(config.seed, "goods", 0);
         let categories = usize::from(config.categories).min(CATEGORIES);
         let mut normal = || -> f32 { StandardNormal.sample(rng) };
-        let centroids: Vec<Latent> =
-            (0..categories).map(|_| unit(std::array::from_fn(|_| normal()))).collect();
-        let mut goods = Self {
-            items: Vec::new(),
-            latent: Vec::new(),
-            category: Vec::new(),
-            appeal: Vec::new(),
-            centroids,
-        };
+        let centroids: Vec<Latent> = (0..categories).map(|_| unit(std::array::from_fn(|_| normal()))).collect();
+        let mut goods =
+            Self { items: Vec::new(), latent: Vec::new(), category: Vec::new(), appeal: Vec::new(), centroids };
         let mut made = [0usize; CATEGORIES];
         for n in 0..config.items {
             let rng = &mut generator(config.seed, "item", u64::from(n));
@@ -90,8 +83,7 @@ impl Goods {
             let category = ((share.powf(1.3) * categories as f32) as usize).min(categories - 1);
             let other = rng.random_range(0..categories);
             let (own, near) = (goods.centroids[category], goods.centroids[other]);
-            let second =
-                if rng.random_bool(0.35) && other != category { Some(other) } else { None };
+            let second = if rng.random_bool(0.35) && other != category { Some(other) } else { None };
             let pull = if second.is_some() { 0.35 } else { 0.0 };
             let latent = std::array::from_fn(|d| {
                 let noise: f32 = StandardNormal.sample(rng);
@@ -125,10 +117,8 @@ fn item(
     if nth >= 384 {
         title.push_str(&format!(", No. {}", nth / 384 + 1));
     }
-    let price = LogNormal::new(shelf.price.ln(), 0.45)
-        .expect("the deviation is finite")
-        .sample(rng)
-        .clamp(300.0, 500_000.0);
+    let price =
+        LogNormal::new(shelf.price.ln(), 0.45).expect("the deviation is finite").sample(rng).clamp(300.0, 500_000.0);
     // One item in twenty is new; the others are up to two and a half years old.
     let age: f64 = if rng.random_bool(0.05) {
         rng.random_range(0.0..14.0)
@@ -140,15 +130,8 @@ fn item(
     Item {
         id: ItemId::new(&format!("p{n:05}")).expect("a letter and digits are a valid id"),
         title,
-        categories: [Some(category), second]
-            .into_iter()
-            .flatten()
-            .map(|c| SHELVES[c].name.to_owned())
-            .collect(),
-        attributes: vec![
-            ("brand".to_owned(), brand.to_owned()),
-            ("colour".to_owned(), finish.to_owned()),
-        ],
+        categories: [Some(category), second].into_iter().flatten().map(|c| SHELVES[c].name.to_owned()).collect(),
+        attributes: vec![("brand".to_owned(), brand.to_owned()), ("colour".to_owned(), finish.to_owned())],
         price: Some((price / 100.0).round() as i64 * 100 - 10),
         created_at: Some(config.catalogue_at - (age * DAY as f64) as i64),
         available: true,

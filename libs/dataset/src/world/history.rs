@@ -30,14 +30,7 @@ impl World {
         let mut events = Vec::new();
         let mut slates = 0;
         for (user, traits) in (0..).zip(&self.users) {
-            self.past_of(
-                user,
-                traits,
-                (now, sessions_per_user),
-                &popularity,
-                &mut slates,
-                &mut events,
-            );
+            self.past_of(user, traits, (now, sessions_per_user), &popularity, &mut slates, &mut events);
         }
         events.sort_by_key(|e| e.occurred_at);
         Dataset {
@@ -67,8 +60,7 @@ impl World {
         for _ in 0..sessions {
             let start = now - SPAN + rng.random_range(from..SPAN - QUIET);
             let context = traits.draw_context(rng);
-            let slate =
-                if rng.random_bool(UNIFORM) { self.uniform(rng) } else { popularity.draw(rng) };
+            let slate = if rng.random_bool(UNIFORM) { self.uniform(rng) } else { popularity.draw(rng) };
             let event = |item, kind, occurred_at, value, slate| DatasetEvent {
                 user,
                 item,
@@ -105,10 +97,7 @@ impl World {
     /// Different items, evenly drawn.
     fn uniform(&self, rng: &mut impl Rng) -> Vec<ItemIx> {
         let items = self.goods.items.len();
-        rand::seq::index::sample(rng, items, SLATE.min(items))
-            .into_iter()
-            .map(|i| ItemIx(i as u32))
-            .collect()
+        rand::seq::index::sample(rng, items, SLATE.min(items)).into_iter().map(|i| ItemIx(i as u32)).collect()
     }
 
     /// The best of a shelf of random items: taste is what makes a visitor find it.
@@ -161,8 +150,7 @@ impl Popularity {
                 return slate;
             }
             let at = rng.random::<f64>() * total;
-            let item =
-                ItemIx(self.sums.partition_point(|&s| s <= at).min(self.sums.len() - 1) as u32);
+            let item = ItemIx(self.sums.partition_point(|&s| s <= at).min(self.sums.len() - 1) as u32);
             if !slate.contains(&item) {
                 slate.push(item);
             }

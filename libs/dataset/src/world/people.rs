@@ -12,12 +12,8 @@ pub const AGE_BUCKETS: [&str; 5] = ["18-24", "25-34", "35-44", "45-54", "55+"];
 const AGE_SHARES: [f64; 5] = [0.22, 0.28, 0.22, 0.16, 0.12];
 const DEVICES: [(Device, f64); 4] =
     [(Device::Mobile, 0.55), (Device::Desktop, 0.30), (Device::Tablet, 0.11), (Device::Tv, 0.04)];
-const PAGES: [(PageType, f64); 4] = [
-    (PageType::Home, 0.6),
-    (PageType::Product, 0.2),
-    (PageType::Search, 0.15),
-    (PageType::Cart, 0.05),
-];
+const PAGES: [(PageType, f64); 4] =
+    [(PageType::Home, 0.6), (PageType::Product, 0.2), (PageType::Search, 0.15), (PageType::Cart, 0.05)];
 /// Share of visits on the visitor's own device.
 const USUAL_DEVICE: f64 = 0.85;
 
@@ -82,9 +78,7 @@ impl People {
             // Row 0 is `other`, which says nothing.
             let mut table = vec![vec![0.0; categories]];
             table.extend((1..rows).map(|_| {
-                (0..categories)
-                    .map(|_| deviation * f32::clamp(StandardNormal.sample(rng), -2.5, 2.5))
-                    .collect()
+                (0..categories).map(|_| deviation * f32::clamp(StandardNormal.sample(rng), -2.5, 2.5)).collect()
             }));
             table
         };
@@ -115,11 +109,9 @@ impl People {
             let noise: f32 = StandardNormal.sample(rng);
             *t += 0.1 * noise;
         }
-        let ages =
-            AGE_SHARES.iter().zip(0u8..).map(|(&share, age)| (age, share)).collect::<Vec<_>>();
+        let ages = AGE_SHARES.iter().zip(0u8..).map(|(&share, age)| (age, share)).collect::<Vec<_>>();
         let deviation = 0.7f32;
-        let activity = LogNormal::new(-deviation * deviation / 2.0, deviation)
-            .expect("the deviation is finite");
+        let activity = LogNormal::new(-deviation * deviation / 2.0, deviation).expect("the deviation is finite");
         UserTraits {
             taste: unit(taste),
             age: pick(&ages, rng),

@@ -96,10 +96,7 @@ pub(super) fn react(
             });
         }
     }
-    let think = Exp::new(1.0 / MEAN_THINK)
-        .expect("the rate is positive")
-        .sample(rng)
-        .min(10.0 * MEAN_THINK);
+    let think = Exp::new(1.0 / MEAN_THINK).expect("the rate is positive").sample(rng).min(10.0 * MEAN_THINK);
     Visit { actions, think: Duration::from_secs_f64(0.2 + think) }
 }
 
@@ -138,10 +135,7 @@ impl World {
     /// About one click in ten; better fit and lower price help.
     fn conversion_given_click(&self, traits: &UserTraits, context: Context, item: ItemIx) -> f64 {
         let price = self.items()[item.index()].price.unwrap_or(3_000).max(1) as f64;
-        sigmoid(
-            -2.3 + 0.4 * self.suits(traits, context, item).clamp(-3.0, 3.0)
-                - 0.2 * (price / 3_000.0).ln(),
-        )
+        sigmoid(-2.3 + 0.4 * self.suits(traits, context, item).clamp(-3.0, 3.0) - 0.2 * (price / 3_000.0).ln())
     }
 
     fn like_given_click(&self, traits: &UserTraits, context: Context, item: ItemIx) -> f64 {

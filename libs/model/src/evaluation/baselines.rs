@@ -11,9 +11,7 @@ use std::collections::HashSet;
 /// The catalogue in random order, another one for every case.
 pub fn random(items: usize, seed: u64, case: usize) -> Vec<ItemIx> {
     let mut order: Vec<ItemIx> = (0..items as u32).map(ItemIx).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(
-        seed ^ (case as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-    ));
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (case as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     order
 }
 
@@ -95,9 +93,7 @@ impl ItemKnn {
     pub fn recommend(&self, history: &UserWindow) -> Vec<ItemIx> {
         let mut scores = vec![0.0; self.items];
         for seen in history.seen() {
-            for &(other, close) in
-                self.neighbours.get(seen.item.index()).map_or(&[][..], Vec::as_slice)
-            {
+            for &(other, close) in self.neighbours.get(seen.item.index()).map_or(&[][..], Vec::as_slice) {
                 scores[other as usize] += close;
             }
         }

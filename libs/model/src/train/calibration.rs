@@ -28,16 +28,12 @@ impl Validation {
         let n = points.len() as f64;
         let chance = |x: f32| chance(x).clamp(1e-9, 1.0 - 1e-9);
         let logged = evidence == Evidence::Impressions;
-        let log_loss = points
-            .iter()
-            .map(|&(x, y)| if y > 0.5 { -chance(x).ln() } else { -(1.0 - chance(x)).ln() })
-            .sum::<f64>()
-            / n;
+        let log_loss =
+            points.iter().map(|&(x, y)| if y > 0.5 { -chance(x).ln() } else { -(1.0 - chance(x)).ln() }).sum::<f64>()
+                / n;
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let error = points.chunks(points.len().div_ceil(10)).map(|bin| {
-            (bin.iter().map(|&(x, _)| chance(x)).sum::<f64>()
-                - bin.iter().map(|p| f64::from(p.1)).sum::<f64>())
-            .abs()
+            (bin.iter().map(|&(x, _)| chance(x)).sum::<f64>() - bin.iter().map(|p| f64::from(p.1)).sum::<f64>()).abs()
                 / n
         });
         Self {
@@ -102,8 +98,7 @@ impl Correction {
 
     /// From sampled negatives: the level alone.
     pub(crate) fn of_level(kept: &[Judged]) -> Option<Self> {
-        let point =
-            |row: &Judged| Point { columns: [1.0], offset: f64::from(row.logit), hit: row.clicked };
+        let point = |row: &Judged| Point { columns: [1.0], offset: f64::from(row.logit), hit: row.clicked };
         let rows: Vec<_> = kept.iter().map(point).collect();
         let [intercept] = logistic(&rows, [0.0])?;
         Some(Self { slope: 1.0, intercept, position: 0.0 })
@@ -203,10 +198,8 @@ mod tests {
         let found = Correction::of_impressions(&rows, &rows).unwrap();
         assert!((found.slope - 0.5).abs() < 0.1, "{found:?}");
         assert!((-0.7..-0.3).contains(&found.position), "{found:?}");
-        let corrected = |row: &Judged| Judged {
-            logit: (found.slope * f64::from(row.logit) + found.intercept) as f32,
-            ..*row
-        };
+        let corrected =
+            |row: &Judged| Judged { logit: (found.slope * f64::from(row.logit) + found.intercept) as f32, ..*row };
         let first = FirstSlot::of(&rows.iter().map(corrected).collect::<Vec<_>>());
         assert!(first.holds() && (first.ratio().unwrap() - 1.0).abs() < 0.1, "{first:?}");
         assert!(!FirstSlot::of(&rows).holds());

@@ -11,13 +11,7 @@ const RIDGE: f64 = 3.0;
 const TRUST: f32 = 3.0;
 
 /// Fits the section's weights to the rows of items with events, busier items weighing more.
-pub(crate) fn fit(
-    section: &mut ContentSection,
-    own: &ItemSection,
-    items: &[Item],
-    interactions: &[u32],
-    dim: usize,
-) {
+pub(crate) fn fit(section: &mut ContentSection, own: &ItemSection, items: &[Item], interactions: &[u32], dim: usize) {
     let latent = dim - FIXED_COORDINATES;
     let (tokens, width) = (section.vocabulary.tokens.len() + 1, width(dim));
     let mut gram = vec![0.0f64; tokens * tokens];

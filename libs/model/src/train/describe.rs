@@ -88,11 +88,9 @@ pub(crate) fn count(lines: &[Timeline], items: usize) -> Counts {
     let mut liked = vec![0u32; items];
     let (mut shown, mut clicked) = (vec![0u32; items], vec![0u32; items]);
     let mut dwell = vec![(0.0f64, 0u32); items];
-    let mut times: Vec<i64> =
-        lines.iter().flat_map(|l| &l.steps).map(|s| s.event.occurred_at).collect();
+    let mut times: Vec<i64> = lines.iter().flat_map(|l| &l.steps).map(|s| s.event.occurred_at).collect();
     times.sort_unstable();
-    let newest =
-        times.get((times.len() as f64 * (1.0 - RECENT)) as usize).copied().unwrap_or(i64::MAX);
+    let newest = times.get((times.len() as f64 * (1.0 - RECENT)) as usize).copied().unwrap_or(i64::MAX);
     for line in lines {
         for step in &line.steps {
             let at = step.event.item.index();
@@ -115,12 +113,10 @@ pub(crate) fn count(lines: &[Timeline], items: usize) -> Counts {
     let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
     let like_mean = ratio(total(&liked), total(&interactions));
     let click_mean = ratio(total(&clicked), total(&shown));
-    let dwells: (f64, f64) =
-        dwell.iter().fold((0.0, 0.0), |(s, n), d| (s + d.0, n + f64::from(d.1)));
+    let dwells: (f64, f64) = dwell.iter().fold((0.0, 0.0), |(s, n), d| (s + d.0, n + f64::from(d.1)));
     let dwell_mean = ratio(dwells.0, dwells.1);
     // A mean that starts from the overall mean with the weight of some observations.
-    let shrunk =
-        |sum: f64, n: f64, mean: f64, weight: f64| ((sum + mean * weight) / (n + weight)) as f32;
+    let shrunk = |sum: f64, n: f64, mean: f64, weight: f64| ((sum + mean * weight) / (n + weight)) as f32;
     let stats = (0..items)
         .map(|i| ItemStats {
             popularity: ln_1p(interactions[i] as f32),

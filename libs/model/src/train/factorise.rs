@@ -32,8 +32,7 @@ impl Sparse {
     /// X·a for a of `columns` columns.
     fn times(&self, a: &[f64], columns: usize) -> Vec<f64> {
         let mut out = vec![0.0; self.rows.len() * columns];
-        for ((to, row), &weight) in out.chunks_exact_mut(columns).zip(&self.rows).zip(&self.weights)
-        {
+        for ((to, row), &weight) in out.chunks_exact_mut(columns).zip(&self.rows).zip(&self.weights) {
             for &item in row {
                 let from = &a[item as usize * columns..(item as usize + 1) * columns];
                 to.iter_mut().zip(from).for_each(|(t, f)| *t += weight * f);
@@ -76,11 +75,9 @@ pub(crate) fn factorise(
     ridge: f64,
     rng: &mut ChaCha8Rng,
 ) -> Factors {
-    let mut noise = |n: usize, scale: f32| -> Vec<f32> {
-        (0..n).map(|_| (rng.random::<f32>() - 0.5) * scale).collect()
-    };
-    let mut factors =
-        Factors { inputs: noise(items * rank, 0.02), outputs: noise(items * rank, 0.02) };
+    let mut noise =
+        |n: usize, scale: f32| -> Vec<f32> { (0..n).map(|_| (rng.random::<f32>() - 0.5) * scale).collect() };
+    let mut factors = Factors { inputs: noise(items * rank, 0.02), outputs: noise(items * rank, 0.02) };
     let usable: Vec<&Vec<u32>> = histories.iter().filter(|h| h.len() > 1).collect();
     let stride = usable.len().div_ceil(MAX_USERS).max(1);
     let rows: Vec<Vec<u32>> = usable.into_iter().step_by(stride).cloned().collect();
@@ -96,19 +93,13 @@ pub(crate) fn factorise(
     let Some(m) = invert(gram(&x, ridge), users) else { return factors };
     let scale: Vec<f64> = leverage(&x, &m).into_iter().map(|h| 1.0 / (1.0 - h).max(1e-3)).collect();
     let scaled = |mut a: Vec<f64>| {
-        a.chunks_exact_mut(width)
-            .zip(&scale)
-            .for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
+        a.chunks_exact_mut(width).zip(&scale).for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
         a
     };
-    let forward = |a: Vec<f64>| {
-        x.transposed_times(&dense_times(&m, &x.times(&scaled(a), width), width), width)
-    };
-    let backward =
-        |a: &[f64]| scaled(x.transposed_times(&dense_times(&m, &x.times(a, width), width), width));
+    let forward = |a: Vec<f64>| x.transposed_times(&dense_times(&m, &x.times(&scaled(a), width), width), width);
+    let backward = |a: &[f64]| scaled(x.transposed_times(&dense_times(&m, &x.times(a, width), width), width));
 
-    let mut q: Vec<f64> =
-        (0..items * width).map(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5).collect();
+    let mut q: Vec<f64> = (0..items * width).map(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5).collect();
     for _ in 0..ITERATIONS {
         q = forward(q);
         orthonormalise(&mut q, width);
@@ -123,8 +114,7 @@ pub(crate) fn factorise(
     let mut zz = vec![0.0; width * width];
     for i in 0..width {
         for j in 0..width {
-            zz[i * width + j] =
-                dot(&columns[i * items..(i + 1) * items], &columns[j * items..(j + 1) * items]);
+            zz[i * width + j] = dot(&columns[i * items..(i + 1) * items], &columns[j * items..(j + 1) * items]);
         }
     }
     let (values, vectors) = eigen(zz, width);
@@ -149,8 +139,7 @@ fn gram(x: &Sparse, ridge: f64) -> Vec<f64> {
     for list in by_item(x) {
         for &a in &list {
             for &b in &list {
-                gram[a as usize * users + b as usize] +=
-                    x.weights[a as usize] * x.weights[b as usize];
+                gram[a as usize * users + b as usize] += x.weights[a as usize] * x.weights[b as usize];
             }
         }
     }
@@ -183,9 +172,8 @@ mod tests {
 
     #[test]
     fn full_rank_reproduces_ease() {
-        let histories: Vec<Vec<u32>> = (0..12u32)
-            .map(|u| (0..9u32).filter(|i| (u * 7 + i * 5 + u * i) % 3 == 0).collect())
-            .collect();
+        let histories: Vec<Vec<u32>> =
+            (0..12u32).map(|u| (0..9u32).filter(|i| (u * 7 + i * 5 + u * i) % 3 == 0).collect()).collect();
         let (items, rank, ridge) = (9, 9, 2.0);
         let factors = factorise(&histories, items, rank, ridge, &mut ChaCha8Rng::seed_from_u64(1));
 
@@ -206,11 +194,7 @@ mod tests {
             for j in (0..items).filter(|&j| j != i) {
                 let ease = -p[i * items + j] / p[j * items + j];
                 let row = |a: &[f32], at: usize| a[at * rank..(at + 1) * rank].to_vec();
-                let ours: f32 = row(&factors.inputs, i)
-                    .iter()
-                    .zip(row(&factors.outputs, j))
-                    .map(|(a, b)| a * b)
-                    .sum();
+                let ours: f32 = row(&factors.inputs, i).iter().zip(row(&factors.outputs, j)).map(|(a, b)| a * b).sum();
                 assert!((ease - f64::from(ours)).abs() < 0.01, "{i} {j}: {ease} {ours}");
             }
         }

@@ -29,12 +29,7 @@ const CONTENT_TRUST: f32 = 0.5;
 const BUCKETS: usize = 10;
 
 /// Item rows of trained towers; fits the content section to them on the way. Base logits are still 0.
-pub(crate) fn rows(
-    towers: &Towers,
-    counts: &Counts,
-    section: &mut ContentSection,
-    items: &[Item],
-) -> ItemSection {
+pub(crate) fn rows(towers: &Towers, counts: &Counts, section: &mut ContentSection, items: &[Item]) -> ItemSection {
     let dim = towers.latent + FIXED_COORDINATES;
     let popularity: Vec<f32> = counts.interactions.iter().map(|&n| (n as f32 + 0.5).ln()).collect();
     let mean = popularity.iter().sum::<f32>() / popularity.len() as f32;
@@ -93,16 +88,8 @@ impl Finish<'_> {
         own.base_logits = base_logits;
         content::fit(&mut self.content, &own, items, &counts.interactions, dim);
 
-        let vectors: Vec<Vec<f32>> =
-            visitors.iter().map(|visitor| self.vector(&table, visitor, false)).collect();
-        let cohorts = grouping::cohorts(
-            &table,
-            items,
-            &counts.interactions,
-            &vectors,
-            self.config.clusters,
-            rng,
-        );
+        let vectors: Vec<Vec<f32>> = visitors.iter().map(|visitor| self.vector(&table, visitor, false)).collect();
+        let cohorts = grouping::cohorts(&table, items, &counts.interactions, &vectors, self.config.clusters, rng);
         let manifest = Manifest {
             format: FORMAT,
             created_at: self.config.created_at,
@@ -144,13 +131,7 @@ impl Finish<'_> {
     fn vector(&self, table: &ItemTable, visitor: &Visitor, with_context: bool) -> Vec<f32> {
         let mut vector = vec![0.0; table.dim()];
         let attributes = &self.data.attributes[visitor.user];
-        self.towers.section.window_vector(
-            &self.schema,
-            table,
-            &visitor.window,
-            attributes,
-            &mut vector,
-        );
+        self.towers.section.window_vector(&self.schema, table, &visitor.window, attributes, &mut vector);
         if with_context {
             self.towers.section.add_context(visitor.context, &mut vector);
         }
@@ -158,12 +139,7 @@ impl Finish<'_> {
     }
 
     /// Mean click chance per item (as a logit) over some visitors, and the line through (dot, click logit).
-    fn base(
-        &self,
-        table: &ItemTable,
-        visitors: &[Visitor],
-        rng: &mut ChaCha8Rng,
-    ) -> (Vec<f32>, EdgeScorer) {
+    fn base(&self, table: &ItemTable, visitors: &[Visitor], rng: &mut ChaCha8Rng) -> (Vec<f32>, EdgeScorer) {
         let stride = visitors.len().div_ceil(BASE_VISITORS).max(1);
         let sample: Vec<&Visitor> = visitors.iter().step_by(stride).collect();
         self.progress.stage("base rates", sample.len() as u64);
@@ -174,20 +150,14 @@ impl Finish<'_> {
         for (at, visitor) in sample.iter().enumerate() {
             let vector = self.vector(table, visitor, true);
             let attributes = &self.data.attributes[visitor.user];
-            let input = UserInput {
-                window: &visitor.window,
-                attributes,
-                context: visitor.context,
-                now: visitor.now,
-            };
+            let input = UserInput { window: &visitor.window, attributes, context: visitor.context, now: visitor.now };
             let side = UserSide::new(&self.schema, table, &input, &vector);
             let mut points: Vec<(f32, f32)> = Vec::with_capacity(all.len());
             for chunk in all.chunks(512) {
                 let mut features = Vec::with_capacity(chunk.len() * side.width());
                 side.rows(chunk, 0, &mut features);
                 self.ranker.section.clamp(&mut features);
-                let dots: Vec<f32> =
-                    features.chunks_exact(side.width()).map(|row| row[0]).collect();
+                let dots: Vec<f32> = features.chunks_exact(side.width()).map(|row| row[0]).collect();
                 let mut out = vec![0.0; chunk.len() * heads];
                 self.ranker.section.model.forward(&features, &mut out);
                 points.extend(dots.into_iter().zip(out.into_iter().step_by(heads)));
@@ -212,22 +182,12 @@ impl Finish<'_> {
         let rows = &self.rows;
         let describe = |name: &&str| {
             let (trained_on, count) = match (self.evidence, *name) {
-                (Evidence::SampledNegatives, _) => {
-                    ("interactions against sampled negatives", rows.len() as u64)
-                }
-                (_, "dwell") => (
-                    "dwell after logged clicks",
-                    rows.dwell.iter().filter(|&&d| d >= 0.0).count() as u64,
-                ),
+                (Evidence::SampledNegatives, _) => ("interactions against sampled negatives", rows.len() as u64),
+                (_, "dwell") => ("dwell after logged clicks", rows.dwell.iter().filter(|&&d| d >= 0.0).count() as u64),
                 _ => ("logged impressions", rows.len() as u64),
             };
             let calibrated = *name == "click" && self.ranker.validation.first_slot.holds();
-            Head {
-                name: (*name).to_owned(),
-                trained_on: trained_on.to_owned(),
-                rows: count,
-                calibrated,
-            }
+            Head { name: (*name).to_owned(), trained_on: trained_on.to_owned(), rows: count, calibrated }
         };
         self.ranker.heads.iter().map(describe).collect()
     }
@@ -256,14 +216,9 @@ impl Finish<'_> {
     }
 
     fn histograms(&self) -> Histograms {
-        let column =
-            |at: usize| self.rows.features.iter().skip(at).step_by(self.rows.width).copied();
+        let column = |at: usize| self.rows.features.iter().skip(at).step_by(self.rows.width).copied();
         let named = COLUMNS.iter().enumerate();
-        named
-            .filter_map(|(at, (name, _))| {
-                Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?))
-            })
-            .collect()
+        named.filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?))).collect()
     }
 }
 
@@ -290,9 +245,7 @@ impl Line {
     /// Flat where the points do not rise: a score that fell with agreement would turn lists upside down.
     fn fit(&self) -> EdgeScorer {
         let variance = self.xx * self.n - self.x * self.x;
-        let slope =
-            if variance > 1e-9 { (self.xy * self.n - self.x * self.y) / variance } else { 0.0 }
-                .max(1e-3);
+        let slope = if variance > 1e-9 { (self.xy * self.n - self.x * self.y) / variance } else { 0.0 }.max(1e-3);
         let intercept = (self.y - slope * self.x) / self.n.max(1.0);
         EdgeScorer { intercept: intercept as f32, slope: slope as f32 }
     }
@@ -312,10 +265,7 @@ fn data_hash(data: &Dataset) -> String {
         item.attributes.iter().for_each(|(n, v)| [n, v].iter().for_each(|t| text(t)));
         text(&format!("{:?} {:?} {}", item.price, item.created_at, item.available));
     }
-    data.attributes
-        .iter()
-        .flat_map(|a| &a.0)
-        .for_each(|(n, v)| [n, v].iter().for_each(|t| text(t)));
+    data.attributes.iter().flat_map(|a| &a.0).for_each(|(n, v)| [n, v].iter().for_each(|t| text(t)));
     for event in &data.events {
         hasher.update(&event.user.to_le_bytes());
         hasher.update(&event.item.0.to_le_bytes());
@@ -327,8 +277,7 @@ fn data_hash(data: &Dataset) -> String {
         ]);
         hasher.update(&event.occurred_at.to_le_bytes());
         hasher.update(&event.value.to_le_bytes());
-        let slate =
-            event.slate.map_or(u64::MAX, |s| u64::from(s.slate) << 8 | u64::from(s.position));
+        let slate = event.slate.map_or(u64::MAX, |s| u64::from(s.slate) << 8 | u64::from(s.position));
         hasher.update(&slate.to_le_bytes());
     }
     hasher.finalize().to_hex().to_string()

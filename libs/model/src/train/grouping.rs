@@ -27,8 +27,8 @@ pub(crate) fn cohorts(
     let count = (clusters - 1).min(directions.len() / MIN_VISITORS);
     let centres = k_means(&directions, count, rng);
     // A typical length, so that bias and taste are in the proportion that visitors have.
-    let length = vectors.iter().map(|v| dot(&v[..latent], &v[..latent]).sqrt()).sum::<f32>()
-        / vectors.len().max(1) as f32;
+    let length =
+        vectors.iter().map(|v| dot(&v[..latent], &v[..latent]).sqrt()).sum::<f32>() / vectors.len().max(1) as f32;
 
     let mut cohorts = Cohorts { dim, ..Cohorts::default() };
     let mut scores = vec![0.0; table.len()];
@@ -54,8 +54,7 @@ fn unit(vector: &[f32]) -> Option<Vec<f32>> {
 }
 
 fn top(scores: &[f32], items: &[Item]) -> Vec<ItemIx> {
-    let mut order: Vec<u32> =
-        (0..items.len() as u32).filter(|&ix| items[ix as usize].available).collect();
+    let mut order: Vec<u32> = (0..items.len() as u32).filter(|&ix| items[ix as usize].available).collect();
     order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
     order.truncate(FAVOURITES);
     order.into_iter().map(ItemIx).collect()
@@ -70,10 +69,7 @@ fn k_means(points: &[Vec<f32>], count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f
     let mut distance = vec![f32::INFINITY; points.len()];
     while centres.len() < count {
         let last = &centres[centres.len() - 1];
-        distance
-            .iter_mut()
-            .zip(points)
-            .for_each(|(d, p)| *d = d.min((1.0 - dot(p, last)).max(0.0)));
+        distance.iter_mut().zip(points).for_each(|(d, p)| *d = d.min((1.0 - dot(p, last)).max(0.0)));
         let total: f32 = distance.iter().sum();
         let mut left = rng.random::<f32>() * total;
         let next = distance.iter().position(|d| {
@@ -85,8 +81,7 @@ fn k_means(points: &[Vec<f32>], count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f
     for _ in 0..ITERATIONS {
         let mut sums = vec![vec![0.0; points[0].len()]; count];
         for point in points {
-            let nearest =
-                (0..count).map(|c| (dot(point, &centres[c]), c)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let nearest = (0..count).map(|c| (dot(point, &centres[c]), c)).max_by(|a, b| a.0.total_cmp(&b.0));
             if let Some((_, c)) = nearest {
                 sums[c].iter_mut().zip(point).for_each(|(s, x)| *s += x);
             }

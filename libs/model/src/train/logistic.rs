@@ -123,10 +123,8 @@ mod tests {
 
     #[test]
     fn columns_that_say_the_same_share_the_effect() {
-        let points: Vec<Point<4>> = [0.0, 1.0]
-            .iter()
-            .flat_map(|&slot| share([0.0, 1.0, slot, slot], 0.0, -1.0 - slot))
-            .collect();
+        let points: Vec<Point<4>> =
+            [0.0, 1.0].iter().flat_map(|&slot| share([0.0, 1.0, slot, slot], 0.0, -1.0 - slot)).collect();
         let [none, level, a, b] = logistic(&points, [0.0; 4]).unwrap();
         assert!(none == 0.0 && (level + 1.0).abs() < 0.02 && (a + b + 1.0).abs() < 0.02);
     }

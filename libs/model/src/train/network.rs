@@ -27,19 +27,14 @@ pub(crate) struct Network {
 
 impl Network {
     /// The deep part starts silent.
-    pub(crate) fn new(
-        inputs: usize,
-        starts: &[Start],
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Self, TrainError> {
+    pub(crate) fn new(inputs: usize, starts: &[Start], rng: &mut ChaCha8Rng) -> Result<Self, TrainError> {
         let heads = starts.len();
         let cpu = &Device::Cpu;
         let mut vars = Vec::new();
         let mut reads = inputs;
         for units in HIDDEN {
             let bound = (6.0 / reads as f32).sqrt();
-            let mut weights: Vec<f32> =
-                (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
+            let mut weights: Vec<f32> = (0..units * reads).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
             if vars.is_empty() {
                 weights.iter_mut().skip(POSITION).step_by(inputs).for_each(|w| *w = 0.0);
             }
@@ -59,9 +54,7 @@ impl Network {
     }
 
     pub(crate) fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
-        let dense = |x: &Tensor, at: usize| {
-            x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1])
-        };
+        let dense = |x: &Tensor, at: usize| x.matmul(&self.vars[at].t()?)?.broadcast_add(&self.vars[at + 1]);
         let deep = input.broadcast_mul(&self.deep)?;
         let hidden = dense(&dense(&deep, 0)?.relu()?, 2)?.relu()?;
         dense(&Tensor::cat(&[&hidden, input], 1)?, 4)
@@ -74,17 +67,13 @@ impl Network {
 
 /// Moves the standardisation into the weights that read raw features.
 pub(crate) fn fold(weights: Vec<Vec<f32>>, scaling: &Scaling, inputs: usize) -> Vec<Layer> {
-    let mut layers: Vec<Layer> = weights
-        .chunks_exact(2)
-        .map(|pair| Layer { weights: pair[0].clone(), bias: pair[1].clone() })
-        .collect();
+    let mut layers: Vec<Layer> =
+        weights.chunks_exact(2).map(|pair| Layer { weights: pair[0].clone(), bias: pair[1].clone() }).collect();
     let mut absorb = |layer: usize, reads: usize, first: usize| {
         let Layer { weights, bias } = &mut layers[layer];
         for (row, bias) in weights.chunks_exact_mut(reads).zip(bias) {
             let mut shift = 0.0f64;
-            for ((weight, inverse), mean) in
-                row[first..].iter_mut().zip(&scaling.inverse).zip(&scaling.mean)
-            {
+            for ((weight, inverse), mean) in row[first..].iter_mut().zip(&scaling.inverse).zip(&scaling.mean) {
                 *weight *= inverse;
                 shift += f64::from(*weight) * f64::from(*mean);
             }

@@ -113,11 +113,8 @@ fn scaling(rows: &Rows) -> Scaling {
     for row in rows.features.chunks_exact(w) {
         row.iter().enumerate().for_each(|(at, &x)| square[at] += (f64::from(x) - mean[at]).powi(2));
     }
-    let inverse = square
-        .iter()
-        .map(|s| (s / n).sqrt())
-        .map(|d| if d > 1e-6 { (1.0 / d) as f32 } else { 0.0 })
-        .collect();
+    let inverse =
+        square.iter().map(|s| (s / n).sqrt()).map(|d| if d > 1e-6 { (1.0 / d) as f32 } else { 0.0 }).collect();
     Scaling { low, high, mean: mean.into_iter().map(|m| m as f32).collect(), inverse }
 }
 
@@ -146,16 +143,13 @@ pub(crate) fn train(
     };
     let held = (groups.len() / share).max(1).min(groups.len() - 1);
     let (held, mut learn) = (groups[..held].to_vec(), groups[held..].to_vec());
-    let starts: Vec<Start> =
-        heads.iter().map(|head| start(head, rows, &learn, &scaling, evidence)).collect();
+    let starts: Vec<Start> = heads.iter().map(|head| start(head, rows, &learn, &scaling, evidence)).collect();
     let network = Network::new(rows.width, &starts, rng)?;
-    let params =
-        ParamsAdamW { lr: LEARNING_RATE, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() };
+    let params = ParamsAdamW { lr: LEARNING_RATE, weight_decay: WEIGHT_DECAY, ..ParamsAdamW::default() };
     let mut optimiser = AdamW::new(network.vars.clone(), params)?;
     let batches = learn.len().div_ceil(BATCH_GROUPS);
     progress.stage("ranker", (epochs * batches) as u64);
-    let mut best =
-        (loss_of(&network, rows, &scaling, &held, evidence, &heads)?, network.weights()?);
+    let mut best = (loss_of(&network, rows, &scaling, &held, evidence, &heads)?, network.weights()?);
     for epoch in 0..epochs {
         learn.shuffle(rng);
         for (at, chunk) in learn.chunks(BATCH_GROUPS).enumerate() {
@@ -189,15 +183,12 @@ pub(crate) fn train(
 /// Where a head starts. Clicks on logged slates start at the likeliest effect of taste and slot: training takes small
 /// steps, and on a small log too few of them to reach what two columns tell at once.
 fn start(head: &str, rows: &Rows, learn: &[usize], scaling: &Scaling, evidence: Evidence) -> Start {
-    let share =
-        |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
+    let share = |of: &[f32]| (of.iter().sum::<f32>() / of.len().max(1) as f32).clamp(1e-6, 1.0 - 1e-6);
     let logit = |p: f32| (p / (1.0 - p)).ln();
     // One unit of the standardised taste logit is one standard deviation of it.
     let deviation = if scaling.inverse[0] > 0.0 { 1.0 / scaling.inverse[0] } else { 0.0 };
     match head {
-        "click" if evidence == Evidence::SampledNegatives => {
-            Start { taste: deviation, ..Start::default() }
-        }
+        "click" if evidence == Evidence::SampledNegatives => Start { taste: deviation, ..Start::default() },
         "click" => {
             let standard = |row: usize, at: usize| {
                 let x = rows.features[row * rows.width + at];
@@ -259,9 +250,7 @@ fn batch_loss(
     let mut input = Vec::with_capacity(picks.len() * rows.width);
     for &row in &picks {
         let raw = &rows.features[row * rows.width..(row + 1) * rows.width];
-        input.extend(
-            raw.iter().zip(&scaling.mean).zip(&scaling.inverse).map(|((x, m), i)| (x - m) * i),
-        );
+        input.extend(raw.iter().zip(&scaling.mean).zip(&scaling.inverse).map(|((x, m), i)| (x - m) * i));
     }
     let outputs = network.forward(&Tensor::from_vec(input, (picks.len(), rows.width), cpu)?)?;
     let target = |of: &[f32]| Tensor::from_iter(picks.iter().map(|&row| of[row]), cpu);
@@ -276,9 +265,7 @@ fn batch_loss(
             let most = table.max_keepdim(D::Minus1)?.detach();
             let shifted = table.broadcast_sub(&most)?;
             let norm = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-            (shifted.broadcast_sub(&norm)? * hits)?
-                .sum_all()?
-                .affine(-1.0 / groups.len() as f64, 0.0)?
+            (shifted.broadcast_sub(&norm)? * hits)?.sum_all()?.affine(-1.0 / groups.len() as f64, 0.0)?
         }
     };
     if let Some(at) = heads.iter().position(|&h| h == "conversion") {
@@ -286,10 +273,7 @@ fn batch_loss(
         loss = (loss + cross_entropy(&logits, &target(&rows.converted)?)?.mean_all()?)?;
     }
     if let Some(at) = heads.iter().position(|&h| h == "dwell") {
-        let seen = Tensor::from_iter(
-            picks.iter().map(|&row| if rows.dwell[row] >= 0.0 { 1f32 } else { 0.0 }),
-            cpu,
-        )?;
+        let seen = Tensor::from_iter(picks.iter().map(|&row| if rows.dwell[row] >= 0.0 { 1f32 } else { 0.0 }), cpu)?;
         let error = (outputs.narrow(1, at, 1)?.squeeze(1)? - target(&rows.dwell)?)?;
         let squared = (error.sqr()? * seen)?.sum_all()?;
         loss = (loss + squared.affine(f64::from(HUBER_DWELL) / picks.len() as f64, 0.0)?)?;
@@ -307,8 +291,7 @@ fn loss_of(
 ) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     for chunk in groups.chunks(256) {
-        let loss: f32 =
-            batch_loss(network, rows, scaling, chunk, evidence, heads)?.detach().to_scalar()?;
+        let loss: f32 = batch_loss(network, rows, scaling, chunk, evidence, heads)?.detach().to_scalar()?;
         sum += f64::from(loss) * chunk.len() as f64;
     }
     Ok(sum / groups.len().max(1) as f64)
@@ -325,9 +308,11 @@ fn first_slot(section: &RankerSection, rows: &Rows, groups: &[usize], heads: usi
         let mut out = vec![0.0; range.len() * heads];
         section.model.forward(&features, &mut out);
         let logits = out.iter().step_by(heads);
-        found.extend(logits.zip(positions).zip(&rows.clicked[range]).map(
-            |((&logit, position), &clicked)| Judged { logit, position, clicked: clicked > 0.5 },
-        ));
+        found.extend(logits.zip(positions).zip(&rows.clicked[range]).map(|((&logit, position), &clicked)| Judged {
+            logit,
+            position,
+            clicked: clicked > 0.5,
+        }));
     }
     found
 }

@@ -42,15 +42,9 @@ pub(crate) struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
-    pub(crate) fn rows(
-        &self,
-        width: usize,
-        evidence: Evidence,
-        rng: &mut ChaCha8Rng,
-    ) -> (Rows, Tail) {
-        let mut positives = super::towers::examples(self.lines, |user| {
-            self.cuts[user].steps..self.lines[user].steps.len()
-        });
+    pub(crate) fn rows(&self, width: usize, evidence: Evidence, rng: &mut ChaCha8Rng) -> (Rows, Tail) {
+        let mut positives =
+            super::towers::examples(self.lines, |user| self.cuts[user].steps..self.lines[user].steps.len());
         positives.retain(|&(_, k)| k > 0);
         positives.shuffle(rng);
         let mut rows = Rows::new(width);
@@ -77,13 +71,7 @@ impl Sampler<'_> {
 
     fn vector(&self, user: usize, window: &UserWindow, context: Context) -> Vec<f32> {
         let mut vector = vec![0.0; self.table.dim()];
-        self.tower.window_vector(
-            self.schema,
-            self.table,
-            window,
-            &self.attributes[user],
-            &mut vector,
-        );
+        self.tower.window_vector(self.schema, self.table, window, &self.attributes[user], &mut vector);
         self.tower.add_context(context, &mut vector);
         vector
     }
@@ -97,8 +85,7 @@ impl Sampler<'_> {
         let better = scores.iter().filter(|&&s| s > wanted).count();
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
         let pool = POOL.min(order.len() - 1);
-        let by_score =
-            |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+        let by_score = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
         order.select_nth_unstable_by(pool, by_score);
         order.truncate(pool);
         order.sort_unstable_by(by_score);
@@ -116,14 +103,7 @@ impl Sampler<'_> {
     }
 
     /// A positive and `HARD + EASY` negatives, a group of fixed size.
-    fn contrast(
-        &self,
-        user: usize,
-        k: usize,
-        rows: &mut Rows,
-        tail: &mut Tail,
-        rng: &mut ChaCha8Rng,
-    ) {
+    fn contrast(&self, user: usize, k: usize, rows: &mut Rows, tail: &mut Tail, rng: &mut ChaCha8Rng) {
         let line = &self.lines[user];
         let (window, step) = (line.window_and_seen(k), &line.steps[k]);
         let target = step.event.item;
@@ -132,12 +112,7 @@ impl Sampler<'_> {
         tail.samples += 1;
         tail.found += u64::from(better < 100);
         let attributes = &self.attributes[user];
-        let input = UserInput {
-            window: &window,
-            attributes,
-            context: step.context,
-            now: step.event.occurred_at,
-        };
+        let input = UserInput { window: &window, attributes, context: step.context, now: step.event.occurred_at };
         let side = UserSide::new(self.schema, self.table, &input, &vector);
         rows.open_group();
         rows.push(&side, target, 0, true, false, None);
@@ -174,19 +149,11 @@ impl Sampler<'_> {
             let window = self.lines[user].window(first.before);
             let vector = self.vector(user, &window, first.context);
             let attributes = &self.attributes[user];
-            let input =
-                UserInput { window: &window, attributes, context: first.context, now: first.at };
+            let input = UserInput { window: &window, attributes, context: first.context, now: first.at };
             let side = UserSide::new(self.schema, self.table, &input, &vector);
             rows.open_group();
             for shown in slate {
-                rows.push(
-                    &side,
-                    shown.item,
-                    shown.position,
-                    shown.clicked,
-                    shown.converted,
-                    shown.dwell,
-                );
+                rows.push(&side, shown.item, shown.position, shown.clicked, shown.converted, shown.dwell);
             }
             self.progress.tick(at as u64 + 1, "");
         }

@@ -46,9 +46,8 @@ impl Timeline {
     /// in slates with many clicks, and what is left after those would be clicked less than slates are. Without slates
     /// nothing is the ranker's.
     pub(crate) fn cut_by_slates(&self) -> Cut {
-        let starts: Vec<usize> = (0..self.shown.len())
-            .filter(|&at| at == 0 || self.shown[at].slate != self.shown[at - 1].slate)
-            .collect();
+        let starts: Vec<usize> =
+            (0..self.shown.len()).filter(|&at| at == 0 || self.shown[at].slate != self.shown[at - 1].slate).collect();
         let newest = (starts.len() * 3).div_ceil(10);
         match starts.get(starts.len() - newest) {
             Some(&shown) => Cut { steps: self.shown[shown].before, shown },
@@ -127,9 +126,7 @@ pub(crate) fn timelines(data: &Dataset) -> Vec<Timeline> {
         }
         let target = likes(event.kind) && touched[user].insert(event.item);
         line.steps.push(Step { event: window_event(event, index), context: event.context, target });
-        if let Some(&at) =
-            event.slate.and_then(|slot| slots.get(&(event.user, slot.slate, event.item)))
-        {
+        if let Some(&at) = event.slate.and_then(|slot| slots.get(&(event.user, slot.slate, event.item))) {
             let shown = &mut line.shown[at];
             match event.kind {
                 EventKind::Click | EventKind::Like => shown.clicked = true,
@@ -197,16 +194,11 @@ mod tests {
     #[test]
     fn what_slates_are_kept_is_clicked_as_often_as_all() {
         // All clicks are in one slate of five: which one it is must not matter.
-        let rate = |shown: &[Shown]| {
-            shown.iter().filter(|s| s.clicked).count() as f64 / shown.len() as f64
-        };
+        let rate = |shown: &[Shown]| shown.iter().filter(|s| s.clicked).count() as f64 / shown.len() as f64;
         let lines: Vec<Timeline> = (0..5)
-            .map(|heavy| {
-                line(&std::array::from_fn::<usize, 5, _>(|at| if at == heavy { 10 } else { 0 }))
-            })
+            .map(|heavy| line(&std::array::from_fn::<usize, 5, _>(|at| if at == heavy { 10 } else { 0 })))
             .collect();
-        let kept: Vec<Shown> =
-            lines.iter().flat_map(|l| l.shown[l.cut_by_slates().shown..].to_vec()).collect();
+        let kept: Vec<Shown> = lines.iter().flat_map(|l| l.shown[l.cut_by_slates().shown..].to_vec()).collect();
         assert_eq!((kept.len(), rate(&kept)), (100, 0.2));
     }
 }

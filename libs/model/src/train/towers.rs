@@ -29,10 +29,7 @@ pub(crate) struct Towers {
 pub(crate) type Example = (u32, u32);
 
 /// Steps of each visitor's range that are to be predicted, whether they have a past or not.
-pub(crate) fn examples(
-    lines: &[Timeline],
-    range: impl Fn(usize) -> std::ops::Range<usize>,
-) -> Vec<Example> {
+pub(crate) fn examples(lines: &[Timeline], range: impl Fn(usize) -> std::ops::Range<usize>) -> Vec<Example> {
     let mut found = Vec::new();
     for (user, line) in lines.iter().enumerate() {
         let steps = range(user).filter(|&k| line.steps[k].target);
@@ -88,12 +85,7 @@ impl Towers {
             context: Var::from_slice(&self.section.context, (CONTEXT_ROWS, latent), cpu)?,
             attributes: Var::from_slice(&self.section.attributes, (attribute_rows, latent), cpu)?,
         };
-        let mut vars = vec![
-            tables.inputs.clone(),
-            tables.outputs.clone(),
-            tables.bias.clone(),
-            tables.context.clone(),
-        ];
+        let mut vars = vec![tables.inputs.clone(), tables.outputs.clone(), tables.bias.clone(), tables.context.clone()];
         if attribute_rows > 0 {
             vars.push(tables.attributes.clone());
         }
@@ -116,9 +108,7 @@ impl Towers {
                 let batch = self.batch(course, chunk, rng);
                 loss += step(&tables, &batch, latent, &mut optimiser)?;
                 let done = (epoch * batches + at + 1) as u64;
-                course
-                    .progress
-                    .tick(done, &format!("loss {:.3}", loss / ((at + 1) * config.batch) as f64));
+                course.progress.tick(done, &format!("loss {:.3}", loss / ((at + 1) * config.batch) as f64));
             }
             mean = loss / per_epoch.max(1) as f64;
         }
@@ -138,8 +128,7 @@ impl Towers {
             let past = &line.steps[k.saturating_sub(WINDOW_EVENTS)..k];
             for (age, step) in past.iter().rev().enumerate() {
                 let kept = rng.random::<f32>() < keep;
-                let weight =
-                    self.section.recency[age] * self.section.kinds[step.event.kind.code() as usize];
+                let weight = self.section.recency[age] * self.section.kinds[step.event.kind.code() as usize];
                 batch.rows.push(step.event.item.0);
                 batch.weights.push(if kept { weight / keep } else { 0.0 });
             }
@@ -154,21 +143,14 @@ impl Towers {
 }
 
 /// One step of the optimiser; returns the batch's summed loss.
-fn step(
-    tables: &Tables,
-    batch: &Batch,
-    latent: usize,
-    optimiser: &mut AdamW,
-) -> Result<f64, TrainError> {
+fn step(tables: &Tables, batch: &Batch, latent: usize, optimiser: &mut AdamW) -> Result<f64, TrainError> {
     let cpu = &Device::Cpu;
     let m = batch.targets.len();
     let weights = Tensor::from_slice(&batch.weights, (m, 1, WINDOW_EVENTS), cpu)?;
     let rows = Tensor::from_slice(&batch.rows, batch.rows.len(), cpu)?;
     let gathered = tables.inputs.index_select(&rows, 0)?.reshape((m, WINDOW_EVENTS, latent))?;
     let mut users = weights.matmul(&gathered)?.reshape((m, latent))?;
-    for (table, picks) in
-        [(&tables.context, &batch.context), (&tables.attributes, &batch.attributes)]
-    {
+    for (table, picks) in [(&tables.context, &batch.context), (&tables.attributes, &batch.attributes)] {
         if !picks.is_empty() {
             let rows = table.index_select(&Tensor::from_slice(picks, picks.len(), cpu)?, 0)?;
             users = (users + rows.reshape((m, picks.len() / m, latent))?.sum(1)?)?;

@@ -52,8 +52,9 @@ impl Memory {
 /// Corrected and uncorrected ones of all memory controllers; None where none reports.
 fn errors(kernel: &Kernel) -> Option<f64> {
     let controllers = kernel.names(CONTROLLERS);
-    let counts = controllers.iter().filter(|name| name.starts_with("mc")).flat_map(|name| {
-        ["ce_count", "ue_count"].map(|count| kernel.number(&format!("{CONTROLLERS}/{name}/{count}")))
-    });
+    let counts = controllers
+        .iter()
+        .filter(|name| name.starts_with("mc"))
+        .flat_map(|name| ["ce_count", "ue_count"].map(|count| kernel.number(&format!("{CONTROLLERS}/{name}/{count}"))));
     counts.flatten().reduce(|a, b| a + b)
 }

@@ -26,8 +26,7 @@ async fn a_call_makes_one_tree() {
         assert_eq!(answer.picks, [1, 2, 3]);
         scope.span.end();
         let spans = world.spans();
-        let (root, client, server) =
-            (&spans["api.personalize"], &spans[CALL], &spans["bandit.sample"]);
+        let (root, client, server) = (&spans["api.personalize"], &spans[CALL], &spans["bandit.sample"]);
         assert_eq!(client["parentSpanId"], root["spanId"], "{by:?}");
         assert_eq!(server["parentSpanId"], client["spanId"], "{by:?}");
         assert_eq!(spans["bandit.draw"]["parentSpanId"], server["spanId"], "the handler got the scope");

@@ -158,7 +158,8 @@ impl World {
         let mut serving = Vec::new();
         let mut client = ClientConfig::default();
         client.breaker.failures = FAILURES_TO_OPEN;
-        client.breaker.open_for = if by.is_none() && at.is_some() { HumanDuration::secs(600) } else { HumanDuration::millis(1) };
+        client.breaker.open_for =
+            if by.is_none() && at.is_some() { HumanDuration::secs(600) } else { HumanDuration::millis(1) };
         let remote = |address: &str| Channel::remote("bandit", address, &client, &origin).unwrap();
         let (channel, language, address) = match by {
             None => (remote(at.unwrap()), remote(at.unwrap()), at.unwrap().to_owned()),

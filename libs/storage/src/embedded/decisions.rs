@@ -109,11 +109,7 @@ impl EmbeddedDecisionLog {
 
 #[async_trait]
 impl DecisionLog for EmbeddedDecisionLog {
-    async fn append(
-        &self,
-        entries: Vec<DecisionEntry>,
-        objects: Vec<(ObjectHash, Bytes)>,
-    ) -> Result<(), StorageError> {
+    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError> {
         let bytes = decision_bytes(&entries, &objects)?;
         if entries.is_empty() && objects.is_empty() {
             return Ok(());
@@ -254,8 +250,7 @@ impl Shared {
         let mut step = Ending::default();
         for guard in self.lives.range((beyond(after), Bound::Unbounded)) {
             let (key, life) = guard.into_inner()?;
-            let hash =
-                ObjectHash::from_slice(&key).ok_or_else(|| StorageError::corrupt("object name"))?;
+            let hash = ObjectHash::from_slice(&key).ok_or_else(|| StorageError::corrupt("object name"))?;
             let life = Known::read(&life)?.life;
             if life.is_over(before) || unnamed.contains(&hash) && !life.is_named() {
                 step.ending.push(hash);

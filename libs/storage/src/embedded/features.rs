@@ -6,10 +6,7 @@ use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
 use crate::decay::{Decay, Decayed, Posteriors};
 use crate::progress::Progress;
-use crate::{
-    Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError,
-    USER_EVENTS_CONSUMER,
-};
+use crate::{Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, Uid, UserState};
 use attune_proto::convert;
@@ -70,17 +67,15 @@ impl EmbeddedFeatureStore {
         for guard in sums.iter() {
             let (key, value) = guard.into_inner()?;
             let item = key.as_ref().try_into().map(u32::from_be_bytes).map(ItemIx).ok();
-            let (item, sum) = item
-                .zip(Decayed::from_bytes(&value))
-                .ok_or_else(|| StorageError::corrupt("posterior sum"))?;
+            let (item, sum) =
+                item.zip(Decayed::from_bytes(&value)).ok_or_else(|| StorageError::corrupt("posterior sum"))?;
             posteriors.0.insert(item, sum);
         }
         let mut offsets = BTreeMap::new();
         for guard in meta.prefix(CONSUMER_PREFIX) {
             let (key, value) = guard.into_inner()?;
             let name = String::from_utf8(key[CONSUMER_PREFIX.len()..].to_vec());
-            offsets
-                .insert(name.map_err(|_| StorageError::corrupt("consumer name"))?, number(&value)?);
+            offsets.insert(name.map_err(|_| StorageError::corrupt("consumer name"))?, number(&value)?);
         }
         let user_count = meta.get(USER_COUNT)?.map(|n| number(&n)).transpose()?.unwrap_or(0);
         let stored_half_life = meta.get(HALF_LIFE)?.map(|n| number(&n)).transpose()?;
@@ -119,12 +114,7 @@ impl FeatureStore for EmbeddedFeatureStore {
         self.read(move |shared| uids.iter().map(|uid| shared.user(uid)).collect()).await
     }
 
-    async fn wait_applied(
-        &self,
-        consumer: &str,
-        offset: u64,
-        wait: Duration,
-    ) -> Result<u64, StorageError> {
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
         Ok(self.shared.progress.wait(consumer, offset, wait).await)
     }
 
@@ -143,11 +133,7 @@ impl FeatureStore for EmbeddedFeatureStore {
         self.read(move |shared| {
             keys.iter()
                 .map(|key| {
-                    Ok(shared
-                        .outcomes
-                        .get(outcome_key(key))?
-                        .and_then(|bits| bits.first().copied())
-                        .unwrap_or(0))
+                    Ok(shared.outcomes.get(outcome_key(key))?.and_then(|bits| bits.first().copied()).unwrap_or(0))
                 })
                 .collect()
         })
@@ -161,10 +147,7 @@ impl FeatureStore for EmbeddedFeatureStore {
 
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
         if batch.next_offset < batch.expected_offset {
-            return Err(StorageError::invalid(
-                "next_offset",
-                "must not be before the expected offset",
-            ));
+            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
         }
         self.writer.ask(|reply| FeatureJob::Apply { batch: Box::new(batch), reply }).await
     }
@@ -181,10 +164,8 @@ impl FeatureStore for EmbeddedFeatureStore {
 impl Shared {
     fn user(&self, uid: &Uid) -> Result<UserState, StorageError> {
         let Some(bytes) = self.users.get(uid.0)? else { return Ok(UserState::default()) };
-        let state =
-            wire::UserState::decode(&bytes[..]).map_err(|_| StorageError::corrupt("user state"))?;
-        convert::user_state(Some(&state))
-            .map_err(|e| StorageError::corrupt(format!("user state: {e}")))
+        let state = wire::UserState::decode(&bytes[..]).map_err(|_| StorageError::corrupt("user state"))?;
+        convert::user_state(Some(&state)).map_err(|e| StorageError::corrupt(format!("user state: {e}")))
     }
 
     fn fence(&self, uid: &Uid) -> Result<Option<u64>, StorageError> {
@@ -229,11 +210,7 @@ impl Shared {
             match state {
                 Some(state) => {
                     count += u64::from(!before);
-                    batch.insert(
-                        &self.users,
-                        uid.0.as_slice(),
-                        wire::UserState::from(state).encode_to_vec(),
-                    );
+                    batch.insert(&self.users, uid.0.as_slice(), wire::UserState::from(state).encode_to_vec());
                 }
                 None if before => {
                     count = count.saturating_sub(1);
@@ -275,11 +252,7 @@ impl Shared {
             let (from, now) = (Decay::new(Duration::from_millis(stored)), (self.clock)());
             for (item, sum) in &mut self.posteriors.write().0 {
                 *sum = sum.under(from, self.decay, now);
-                batch.insert(
-                    &self.sums,
-                    item.0.to_be_bytes().as_slice(),
-                    sum.to_bytes().as_slice(),
-                );
+                batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
             }
         }
         Ok(batch.commit()?)
@@ -296,8 +269,5 @@ fn outcome_key(key: &OutcomeKey) -> [u8; 28] {
 }
 
 fn number(bytes: &[u8]) -> Result<u64, StorageError> {
-    bytes
-        .try_into()
-        .map(u64::from_be_bytes)
-        .map_err(|_| StorageError::corrupt("number in the feature store"))
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("number in the feature store"))
 }

@@ -72,15 +72,9 @@ fn check_format(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join("FORMAT");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let found = text
-                .trim()
-                .parse()
-                .map_err(|_| StorageError::corrupt(format!("format file {}", path.display())))?;
-            if found == FORMAT {
-                Ok(())
-            } else {
-                Err(StorageError::FormatVersion { found, supported: FORMAT })
-            }
+            let found =
+                text.trim().parse().map_err(|_| StorageError::corrupt(format!("format file {}", path.display())))?;
+            if found == FORMAT { Ok(()) } else { Err(StorageError::FormatVersion { found, supported: FORMAT }) }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             // Written aside and renamed: a torn format file would lock its owner out.

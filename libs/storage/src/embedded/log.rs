@@ -3,9 +3,7 @@
 use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
 use crate::limits::append_bytes;
-use crate::{
-    Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic,
-};
+use crate::{Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic};
 use async_trait::async_trait;
 use attune_proto::storage::v1::LogRecord;
 use bytes::Bytes;
@@ -94,8 +92,7 @@ impl EventLog for EmbeddedEventLog {
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
         let mut end = self.shared.ends[topic as usize].subscribe();
-        let arrived =
-            matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
+        let arrived = matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
         if !arrived || max == 0 {
             return Ok(Vec::new());
         }
@@ -127,25 +124,17 @@ impl EventLog for EmbeddedEventLog {
 
 impl Shared {
     /// Up to `max` durable records from `from` on.
-    fn scan(
-        &self,
-        topic: Topic,
-        from: u64,
-        max: usize,
-    ) -> Result<Vec<(u64, Record)>, StorageError> {
+    fn scan(&self, topic: Topic, from: u64, max: usize) -> Result<Vec<(u64, Record)>, StorageError> {
         // What lies beyond the end is being written.
         let end = *self.ends[topic as usize].borrow();
         let mut found = Vec::with_capacity(max.min(1_024));
         let mut bytes = 0;
-        for guard in
-            self.topics[topic as usize].range(from.to_be_bytes()..end.to_be_bytes()).take(max)
-        {
+        for guard in self.topics[topic as usize].range(from.to_be_bytes()..end.to_be_bytes()).take(max) {
             let (key, value) = guard.into_inner()?;
             let at = offset(&key)?;
             let stored = LogRecord::decode(Bytes::copy_from_slice(&value))
                 .map_err(|_| StorageError::corrupt(format!("record {at} of {}", topic.as_str())))?;
-            let record =
-                Record { key: stored.key, value: stored.value, traceparent: stored.traceparent };
+            let record = Record { key: stored.key, value: stored.value, traceparent: stored.traceparent };
             bytes += record.bytes();
             found.push((at, record));
             if bytes >= MAX_READ_BYTES {
@@ -161,20 +150,14 @@ impl Shared {
         let mut erasures = Vec::new();
         for job in jobs {
             match job {
-                LogJob::Append { topic, records, reply, .. } => {
-                    appends.push((topic, records, reply))
-                }
+                LogJob::Append { topic, records, reply, .. } => appends.push((topic, records, reply)),
                 LogJob::ForgetDedup { day, reply } => forgets.push((day, reply)),
                 LogJob::EraseKey { topic, key, before, reply } => erasures.push((topic, key, before, reply)),
             }
         }
-        let (calls, replies): (Vec<_>, Vec<_>) =
-            appends.into_iter().map(|(t, r, reply)| ((t, r), reply)).unzip();
+        let (calls, replies): (Vec<_>, Vec<_>) = appends.into_iter().map(|(t, r, reply)| ((t, r), reply)).unzip();
         match self.commit(calls) {
-            Ok(answers) => replies
-                .into_iter()
-                .zip(answers)
-                .for_each(|(reply, answer)| drop(reply.send(Ok(answer)))),
+            Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| drop(reply.send(Ok(answer)))),
             Err(e) => replies.into_iter().for_each(|reply| drop(reply.send(Err(e.clone())))),
         }
         for (day, reply) in forgets {
@@ -229,11 +212,7 @@ impl Shared {
                 }
                 let Record { key, value, traceparent } = record;
                 let stored = LogRecord { key, value, traceparent, ..Default::default() };
-                batch.insert(
-                    &self.topics[t],
-                    next[t].to_be_bytes().as_slice(),
-                    stored.encode_to_vec(),
-                );
+                batch.insert(&self.topics[t], next[t].to_be_bytes().as_slice(), stored.encode_to_vec());
                 answer.push(Appended::New(next[t]));
                 next[t] += 1;
             }
@@ -257,8 +236,5 @@ fn dedup_key(topic: Topic, identity: &DedupKey) -> [u8; 25] {
 }
 
 fn offset(bytes: &[u8]) -> Result<u64, StorageError> {
-    bytes
-        .try_into()
-        .map(u64::from_be_bytes)
-        .map_err(|_| StorageError::corrupt("offset in the event log"))
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("offset in the event log"))
 }

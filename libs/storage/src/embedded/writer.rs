@@ -30,10 +30,7 @@ pub(super) struct Writer<J> {
 
 impl<J: Job> Writer<J> {
     /// Starts the thread; `work` gets what is queued, folded up to a bound.
-    pub(super) fn start(
-        name: &str,
-        mut work: impl FnMut(Vec<J>) + Send + 'static,
-    ) -> Result<Self, StorageError> {
+    pub(super) fn start(name: &str, mut work: impl FnMut(Vec<J>) + Send + 'static) -> Result<Self, StorageError> {
         let (queue, jobs) = sync_channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let waiting = waiting_bytes.clone();

@@ -25,11 +25,7 @@ struct State {
 
 #[async_trait]
 impl DecisionLog for MemoryDecisionLog {
-    async fn append(
-        &self,
-        entries: Vec<DecisionEntry>,
-        objects: Vec<(ObjectHash, Bytes)>,
-    ) -> Result<(), StorageError> {
+    async fn append(&self, entries: Vec<DecisionEntry>, objects: Vec<(ObjectHash, Bytes)>) -> Result<(), StorageError> {
         decision_bytes(&entries, &objects)?;
         let names = entries
             .iter()
@@ -67,14 +63,7 @@ impl DecisionLog for MemoryDecisionLog {
 
     async fn recent(&self, max: usize) -> Result<Vec<RequestId>, StorageError> {
         let state = self.0.lock();
-        Ok(state
-            .records
-            .iter()
-            .rev()
-            .filter(|(_, r)| r.is_some())
-            .take(max)
-            .map(|(id, _)| *id)
-            .collect())
+        Ok(state.records.iter().rev().filter(|(_, r)| r.is_some()).take(max).map(|(id, _)| *id).collect())
     }
 
     async fn erase_user(&self, uid: Uid) -> Result<u64, StorageError> {
@@ -95,13 +84,10 @@ impl DecisionLog for MemoryDecisionLog {
 
     async fn retain_from(&self, before: UnixMillis) -> Result<u64, StorageError> {
         let state = &mut *self.0.lock();
-        let kept =
-            state.records.split_off(&RequestId::new(before.clamp(0, (1 << 48) - 1), [0; 10]));
+        let kept = state.records.split_off(&RequestId::new(before.clamp(0, (1 << 48) - 1), [0; 10]));
         let dropped = std::mem::replace(&mut state.records, kept).into_values().flatten().count();
         let unnamed = std::mem::take(&mut state.unnamed);
-        let over = |hash: &ObjectHash, life: &Life| {
-            life.is_over(before) || unnamed.contains(hash) && !life.is_named()
-        };
+        let over = |hash: &ObjectHash, life: &Life| life.is_over(before) || unnamed.contains(hash) && !life.is_named();
         state.lives.retain(|hash, life| {
             let over = over(hash, life);
             if over {

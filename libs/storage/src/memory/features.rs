@@ -2,9 +2,7 @@
 
 use crate::decay::{Decay, Posteriors};
 use crate::progress::Progress;
-use crate::{
-    EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER,
-};
+use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, RequestId, Uid, UserState};
 use parking_lot::Mutex;
@@ -40,12 +38,7 @@ impl FeatureStore for MemoryFeatureStore {
         Ok(uids.iter().map(|uid| state.users.get(uid).cloned().unwrap_or_default()).collect())
     }
 
-    async fn wait_applied(
-        &self,
-        consumer: &str,
-        offset: u64,
-        wait: Duration,
-    ) -> Result<u64, StorageError> {
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
         Ok(self.progress.wait(consumer, offset, wait).await)
     }
 
@@ -71,10 +64,7 @@ impl FeatureStore for MemoryFeatureStore {
 
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
         if batch.next_offset < batch.expected_offset {
-            return Err(StorageError::invalid(
-                "next_offset",
-                "must not be before the expected offset",
-            ));
+            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
         }
         let mut state = self.state.lock();
         let found = self.progress.get(batch.consumer);

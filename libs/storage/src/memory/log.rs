@@ -54,8 +54,7 @@ impl EventLog for MemoryEventLog {
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
         let mut end = self.ends[topic as usize].subscribe();
-        let arrived =
-            matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
+        let arrived = matches!(tokio::time::timeout(wait, end.wait_for(|&end| end > from)).await, Ok(Ok(_)));
         let mut found = Vec::new();
         if !arrived {
             return Ok(found);

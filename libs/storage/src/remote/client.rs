@@ -4,8 +4,8 @@ use super::MAX_MESSAGE_BYTES;
 use super::faults::from_status;
 use super::messages;
 use crate::{
-    Appended, Bounds, DedupKey, EffectBatch, EventLog, FeatureStore, OutcomeKey, Record,
-    StorageError, Topic, limits::append_bytes,
+    Appended, Bounds, DedupKey, EffectBatch, EventLog, FeatureStore, OutcomeKey, Record, StorageError, Topic,
+    limits::append_bytes,
 };
 use async_trait::async_trait;
 use attune_domain::{PosteriorSnapshot, Uid, UserState};
@@ -24,11 +24,7 @@ fn broken(error: WireError) -> StorageError {
 }
 
 fn same_length(asked: usize, got: usize) -> Result<(), StorageError> {
-    if asked == got {
-        Ok(())
-    } else {
-        Err(broken(WireError::new("answer", "differs in length from the question")))
-    }
+    if asked == got { Ok(()) } else { Err(broken(WireError::new("answer", "differs in length from the question"))) }
 }
 
 fn millis(wait: Duration) -> u32 {
@@ -88,10 +84,7 @@ where
     ) -> Result<Vec<Appended>, StorageError> {
         append_bytes(records.iter().map(|(record, _)| record))?;
         let asked = records.len();
-        let records = records
-            .into_iter()
-            .map(|(record, dedup)| messages::record_to_wire(record, dedup))
-            .collect();
+        let records = records.into_iter().map(|(record, dedup)| messages::record_to_wire(record, dedup)).collect();
         let request = wire::AppendRequest { topic: topic.as_str().to_owned(), records };
         let mut client = self.client.clone();
         let answer = call(request, self.timeout, async move |r| client.append(r).await).await?;
@@ -99,11 +92,7 @@ where
         same_length(asked, answer.duplicates.len())?;
         let appended = answer.offsets.into_iter().zip(answer.duplicates);
         Ok(appended
-            .map(
-                |(at, duplicate)| {
-                    if duplicate { Appended::Duplicate(at) } else { Appended::New(at) }
-                },
-            )
+            .map(|(at, duplicate)| if duplicate { Appended::Duplicate(at) } else { Appended::New(at) })
             .collect())
     }
 
@@ -115,22 +104,11 @@ where
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
-        let request = wire::ReadRequest {
-            topic: topic.as_str().to_owned(),
-            from,
-            max,
-            wait_ms: millis(wait),
-        };
+        let request = wire::ReadRequest { topic: topic.as_str().to_owned(), from, max, wait_ms: millis(wait) };
         let mut client = self.client.clone();
-        let answer =
-            call(request, self.timeout.saturating_add(wait), async move |r| client.read(r).await)
-                .await?;
+        let answer = call(request, self.timeout.saturating_add(wait), async move |r| client.read(r).await).await?;
         same_length(answer.offsets.len(), answer.records.len())?;
-        Ok(answer
-            .offsets
-            .into_iter()
-            .zip(answer.records.into_iter().map(|r| messages::record(r).0))
-            .collect())
+        Ok(answer.offsets.into_iter().zip(answer.records.into_iter().map(|r| messages::record(r).0)).collect())
     }
 
     async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
@@ -186,27 +164,18 @@ where
     <T::ResponseBody as Body>::Error: Into<StdError> + Send,
 {
     async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError> {
-        let request =
-            wire::LoadUsersRequest { uids: uids.iter().map(messages::uid_to_wire).collect() };
+        let request = wire::LoadUsersRequest { uids: uids.iter().map(messages::uid_to_wire).collect() };
         let mut client = self.client.clone();
         let answer = call(request, self.timeout, async move |r| client.load_users(r).await).await?;
         same_length(uids.len(), answer.states.len())?;
         answer.states.iter().map(|state| convert::user_state(Some(state)).map_err(broken)).collect()
     }
 
-    async fn wait_applied(
-        &self,
-        consumer: &str,
-        offset: u64,
-        wait: Duration,
-    ) -> Result<u64, StorageError> {
+    async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
         let consumer = consumer.to_owned();
         let request = wire::ProgressRequest { consumer, wait_for: offset, wait_ms: millis(wait) };
         let mut client = self.client.clone();
-        let answer = call(request, self.timeout.saturating_add(wait), async move |r| {
-            client.progress(r).await
-        })
-        .await?;
+        let answer = call(request, self.timeout.saturating_add(wait), async move |r| client.progress(r).await).await?;
         Ok(answer.next_offset)
     }
 
@@ -216,27 +185,20 @@ where
 
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
         let mut client = self.client.clone();
-        let answer = call(wire::PosteriorsRequest {}, self.timeout, async move |r| {
-            client.posteriors(r).await
-        })
-        .await?;
+        let answer = call(wire::PosteriorsRequest {}, self.timeout, async move |r| client.posteriors(r).await).await?;
         convert::posterior_snapshot(&answer).map_err(broken)
     }
 
     async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
-        let request = wire::LoadOutcomesRequest {
-            keys: keys.iter().map(messages::outcome_key_to_wire).collect(),
-        };
+        let request = wire::LoadOutcomesRequest { keys: keys.iter().map(messages::outcome_key_to_wire).collect() };
         let mut client = self.client.clone();
-        let answer =
-            call(request, self.timeout, async move |r| client.load_outcomes(r).await).await?;
+        let answer = call(request, self.timeout, async move |r| client.load_outcomes(r).await).await?;
         same_length(keys.len(), answer.bits.len())?;
         Ok(answer.bits.into())
     }
 
     async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError> {
-        let request =
-            wire::FencesRequest { uids: uids.iter().map(messages::uid_to_wire).collect() };
+        let request = wire::FencesRequest { uids: uids.iter().map(messages::uid_to_wire).collect() };
         let mut client = self.client.clone();
         let answer = call(request, self.timeout, async move |r| client.fences(r).await).await?;
         same_length(uids.len(), answer.fences.len())?;
@@ -257,10 +219,7 @@ where
 
     async fn user_count(&self) -> Result<u64, StorageError> {
         let mut client = self.client.clone();
-        let answer = call(wire::UserCountRequest {}, self.timeout, async move |r| {
-            client.user_count(r).await
-        })
-        .await?;
+        let answer = call(wire::UserCountRequest {}, self.timeout, async move |r| client.user_count(r).await).await?;
         Ok(answer.users)
     }
 }

@@ -18,10 +18,9 @@ pub(super) fn to_status(error: StorageError) -> Status {
         StorageError::Conflict { expected, found } => {
             (Code::Aborted, Kind::Conflict(fault::Conflict { expected, found }))
         }
-        StorageError::FormatVersion { found, supported } => (
-            Code::FailedPrecondition,
-            Kind::FormatVersion(fault::FormatVersion { found, supported }),
-        ),
+        StorageError::FormatVersion { found, supported } => {
+            (Code::FailedPrecondition, Kind::FormatVersion(fault::FormatVersion { found, supported }))
+        }
         StorageError::Overloaded => (Code::ResourceExhausted, Kind::Overloaded(Unit {})),
         StorageError::Unavailable => (Code::Unavailable, Kind::Unavailable(Unit {})),
     };
@@ -33,13 +32,9 @@ pub(super) fn from_status(status: &Status) -> StorageError {
     match kind {
         Some(Kind::Io(text)) => StorageError::Io(text),
         Some(Kind::Corrupt(what)) => StorageError::Corrupt { what },
-        Some(Kind::Invalid(fault::Invalid { field, problem })) => {
-            StorageError::Invalid { field, problem }
-        }
+        Some(Kind::Invalid(fault::Invalid { field, problem })) => StorageError::Invalid { field, problem },
         Some(Kind::InUse(pid)) => StorageError::InUse { pid },
-        Some(Kind::Conflict(fault::Conflict { expected, found })) => {
-            StorageError::Conflict { expected, found }
-        }
+        Some(Kind::Conflict(fault::Conflict { expected, found })) => StorageError::Conflict { expected, found },
         Some(Kind::FormatVersion(fault::FormatVersion { found, supported })) => {
             StorageError::FormatVersion { found, supported }
         }
@@ -47,13 +42,9 @@ pub(super) fn from_status(status: &Status) -> StorageError {
         Some(Kind::Unavailable(Unit {})) => StorageError::Unavailable,
         // Not from a store: from the transport, or a server in between.
         None => match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-                StorageError::Unavailable
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => StorageError::Unavailable,
             Code::ResourceExhausted => StorageError::Overloaded,
-            Code::InvalidArgument | Code::OutOfRange => {
-                StorageError::invalid("request", status.message())
-            }
+            Code::InvalidArgument | Code::OutOfRange => StorageError::invalid("request", status.message()),
             Code::DataLoss => StorageError::corrupt(status.message()),
             _ => StorageError::Io(format!("{:?}: {}", status.code(), status.message())),
         },

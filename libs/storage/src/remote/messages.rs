@@ -1,8 +1,7 @@
 //! The messages of `attune.storage.v1` and the types of the traits.
 
 use crate::{
-    DedupKey, EffectBatch, OutcomeKey, PosteriorChange, Record, Topic, USER_EVENTS_CONSUMER,
-    USER_UPDATES_CONSUMER,
+    DedupKey, EffectBatch, OutcomeKey, PosteriorChange, Record, Topic, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
 };
 use attune_domain::{ItemIx, Uid};
 use attune_proto::convert::{self, WireError};
@@ -36,19 +35,11 @@ pub(super) fn record(r: wire::LogRecord) -> (Record, Option<DedupKey>) {
 }
 
 pub(super) fn outcome_key_to_wire(key: &OutcomeKey) -> wire::OutcomeKey {
-    wire::OutcomeKey {
-        day: key.day,
-        request_id: Bytes::copy_from_slice(&key.request.0),
-        item: key.item.0,
-    }
+    wire::OutcomeKey { day: key.day, request_id: Bytes::copy_from_slice(&key.request.0), item: key.item.0 }
 }
 
 pub(super) fn outcome_key(key: &wire::OutcomeKey) -> Result<OutcomeKey, WireError> {
-    Ok(OutcomeKey {
-        day: key.day,
-        request: convert::request_id(&key.request_id)?,
-        item: ItemIx(key.item),
-    })
+    Ok(OutcomeKey { day: key.day, request: convert::request_id(&key.request_id)?, item: ItemIx(key.item) })
 }
 
 pub(super) fn effects_to_wire(batch: &EffectBatch) -> wire::ApplyRequest {
@@ -59,28 +50,17 @@ pub(super) fn effects_to_wire(batch: &EffectBatch) -> wire::ApplyRequest {
         users: batch
             .users
             .iter()
-            .map(|(uid, state)| wire::UserEffect {
-                uid: uid_to_wire(uid),
-                state: Some(state.into()),
-            })
+            .map(|(uid, state)| wire::UserEffect { uid: uid_to_wire(uid), state: Some(state.into()) })
             .collect(),
         posteriors: batch
             .posteriors
             .iter()
-            .map(|c| wire::PosteriorChange {
-                item: c.item.0,
-                at: c.at,
-                impressions: c.impressions,
-                rewards: c.rewards,
-            })
+            .map(|c| wire::PosteriorChange { item: c.item.0, at: c.at, impressions: c.impressions, rewards: c.rewards })
             .collect(),
         outcomes: batch
             .outcomes
             .iter()
-            .map(|(key, bits)| wire::OutcomeEffect {
-                key: Some(outcome_key_to_wire(key)),
-                bits: (*bits).into(),
-            })
+            .map(|(key, bits)| wire::OutcomeEffect { key: Some(outcome_key_to_wire(key)), bits: (*bits).into() })
             .collect(),
         erased: batch
             .erased
@@ -107,17 +87,11 @@ pub(super) fn effects(request: &wire::ApplyRequest) -> Result<EffectBatch, WireE
             return Err(WireError::new("posteriors", "must be finite"));
         }
         let (impressions, rewards) = (c.impressions, c.rewards);
-        batch.posteriors.push(PosteriorChange {
-            item: ItemIx(c.item),
-            at: c.at,
-            impressions,
-            rewards,
-        });
+        batch.posteriors.push(PosteriorChange { item: ItemIx(c.item), at: c.at, impressions, rewards });
     }
     for outcome in &request.outcomes {
         let key = outcome.key.as_ref().ok_or(WireError::new("outcomes.key", "is missing"))?;
-        let bits = u8::try_from(outcome.bits)
-            .map_err(|_| WireError::new("outcomes.bits", "must be one byte"))?;
+        let bits = u8::try_from(outcome.bits).map_err(|_| WireError::new("outcomes.bits", "must be one byte"))?;
         batch.outcomes.push((outcome_key(key)?, bits));
     }
     for erased in &request.erased {

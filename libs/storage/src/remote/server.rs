@@ -7,9 +7,7 @@ use crate::{EventLog, FeatureStore};
 use async_trait::async_trait;
 use attune_proto::storage::v1 as wire;
 use attune_proto::storage::v1::event_log_service_server::{EventLogService, EventLogServiceServer};
-use attune_proto::storage::v1::feature_store_service_server::{
-    FeatureStoreService, FeatureStoreServiceServer,
-};
+use attune_proto::storage::v1::feature_store_service_server::{FeatureStoreService, FeatureStoreServiceServer};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,49 +33,36 @@ impl EventLogGrpc {
 
 #[async_trait]
 impl EventLogService for EventLogGrpc {
-    async fn append(
-        &self,
-        request: Request<wire::AppendRequest>,
-    ) -> Result<Response<wire::AppendResponse>, Status> {
+    async fn append(&self, request: Request<wire::AppendRequest>) -> Result<Response<wire::AppendResponse>, Status> {
         let request = request.into_inner();
         let topic = messages::topic(&request.topic)?;
         let records = request.records.into_iter().map(messages::record).collect();
         let appended = self.0.append(topic, records).await.map_err(to_status)?;
         Ok(Response::new(wire::AppendResponse {
             offsets: appended.iter().map(|a| a.offset()).collect(),
-            duplicates: appended
-                .iter()
-                .map(|a| matches!(a, crate::Appended::Duplicate(_)))
-                .collect(),
+            duplicates: appended.iter().map(|a| matches!(a, crate::Appended::Duplicate(_))).collect(),
         }))
     }
 
-    async fn read(
-        &self,
-        request: Request<wire::ReadRequest>,
-    ) -> Result<Response<wire::ReadResponse>, Status> {
+    async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
         let request = request.into_inner();
         let topic = messages::topic(&request.topic)?;
-        let found =
-            self.0.read(topic, request.from, request.max as usize, wait(request.wait_ms)).await;
-        let (offsets, records) = found
-            .map_err(to_status)?
-            .into_iter()
-            .map(|(at, r)| (at, messages::record_to_wire(r, None)))
-            .unzip();
+        let found = self.0.read(topic, request.from, request.max as usize, wait(request.wait_ms)).await;
+        let (offsets, records) =
+            found.map_err(to_status)?.into_iter().map(|(at, r)| (at, messages::record_to_wire(r, None))).unzip();
         Ok(Response::new(wire::ReadResponse { offsets, records }))
     }
 
-    async fn ends(
-        &self,
-        request: Request<wire::EndsRequest>,
-    ) -> Result<Response<wire::EndsResponse>, Status> {
+    async fn ends(&self, request: Request<wire::EndsRequest>) -> Result<Response<wire::EndsResponse>, Status> {
         let topic = messages::topic(&request.into_inner().topic)?;
         let bounds = self.0.bounds(topic).await.map_err(to_status)?;
         Ok(Response::new(wire::EndsResponse { start: bounds.start, end: bounds.end }))
     }
 
-    async fn erase_key(&self, request: Request<wire::EraseKeyRequest>) -> Result<Response<wire::EraseKeyResponse>, Status> {
+    async fn erase_key(
+        &self,
+        request: Request<wire::EraseKeyRequest>,
+    ) -> Result<Response<wire::EraseKeyResponse>, Status> {
         let request = request.into_inner();
         let topic = messages::topic(&request.topic)?;
         let erased = self.0.erase_key(topic, request.key, request.before).await.map_err(to_status)?;
@@ -112,9 +97,7 @@ impl FeatureStoreService for FeatureStoreGrpc {
     ) -> Result<Response<wire::LoadUsersResponse>, Status> {
         let uids = messages::uids(&request.into_inner().uids)?;
         let states = self.0.load_users(&uids).await.map_err(to_status)?;
-        Ok(Response::new(wire::LoadUsersResponse {
-            states: states.iter().map(Into::into).collect(),
-        }))
+        Ok(Response::new(wire::LoadUsersResponse { states: states.iter().map(Into::into).collect() }))
     }
 
     async fn posteriors(
@@ -141,30 +124,19 @@ impl FeatureStoreService for FeatureStoreGrpc {
         &self,
         request: Request<wire::LoadOutcomesRequest>,
     ) -> Result<Response<wire::LoadOutcomesResponse>, Status> {
-        let keys = request
-            .into_inner()
-            .keys
-            .iter()
-            .map(messages::outcome_key)
-            .collect::<Result<Vec<_>, _>>()?;
+        let keys = request.into_inner().keys.iter().map(messages::outcome_key).collect::<Result<Vec<_>, _>>()?;
         let bits = self.0.load_outcomes(&keys).await.map_err(to_status)?;
         Ok(Response::new(wire::LoadOutcomesResponse { bits: Bytes::from(bits) }))
     }
 
-    async fn fences(
-        &self,
-        request: Request<wire::FencesRequest>,
-    ) -> Result<Response<wire::FencesResponse>, Status> {
+    async fn fences(&self, request: Request<wire::FencesRequest>) -> Result<Response<wire::FencesResponse>, Status> {
         let uids = messages::uids(&request.into_inner().uids)?;
         let fences = self.0.fences(&uids).await.map_err(to_status)?;
         let fences = fences.into_iter().map(|offset| wire::Fence { offset }).collect();
         Ok(Response::new(wire::FencesResponse { fences }))
     }
 
-    async fn apply(
-        &self,
-        request: Request<wire::ApplyRequest>,
-    ) -> Result<Response<wire::ApplyResponse>, Status> {
+    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
         let effects = messages::effects(&request.into_inner())?;
         self.0.apply(effects).await.map_err(to_status)?;
         Ok(Response::new(wire::ApplyResponse {}))

@@ -40,14 +40,8 @@ pub(crate) struct Held<S: ?Sized> {
 async fn serve(router: tonic::transport::server::Router) -> tonic::transport::Channel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(
-        router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
-    );
-    tonic::transport::Endpoint::try_from(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    tokio::spawn(router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    tonic::transport::Endpoint::try_from(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 fn held<S: ?Sized>(store: Arc<S>, time: Time, rest: Option<tempfile::TempDir>) -> Held<S> {
@@ -56,9 +50,7 @@ fn held<S: ?Sized>(store: Arc<S>, time: Time, rest: Option<tempfile::TempDir>) -
 
 pub(crate) mod event_log {
     use super::{Held, Time, held};
-    use attune_storage::{
-        EmbeddedEventLog, EventLog, EventLogGrpc, MemoryEventLog, RemoteEventLog,
-    };
+    use attune_storage::{EmbeddedEventLog, EventLog, EventLogGrpc, MemoryEventLog, RemoteEventLog};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -73,8 +65,7 @@ pub(crate) mod event_log {
 
     pub(crate) async fn remote() -> Held<dyn EventLog> {
         let owner = embedded().await;
-        let router =
-            tonic::transport::Server::builder().add_service(EventLogGrpc::server(owner.store));
+        let router = tonic::transport::Server::builder().add_service(EventLogGrpc::server(owner.store));
         let remote = RemoteEventLog::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
     }
@@ -83,8 +74,7 @@ pub(crate) mod event_log {
 pub(crate) mod feature_store {
     use super::{Held, Time, held};
     use attune_storage::{
-        EmbeddedFeatureStore, FeatureStore, FeatureStoreGrpc, MemoryFeatureStore,
-        RemoteFeatureStore,
+        EmbeddedFeatureStore, FeatureStore, FeatureStoreGrpc, MemoryFeatureStore, RemoteFeatureStore,
     };
     use std::sync::Arc;
     use std::time::Duration;
@@ -96,17 +86,12 @@ pub(crate) mod feature_store {
 
     pub(crate) async fn embedded() -> Held<dyn FeatureStore> {
         let (dir, time) = (tempfile::tempdir().unwrap(), Time::new());
-        held(
-            Arc::new(EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap()),
-            time,
-            Some(dir),
-        )
+        held(Arc::new(EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap()), time, Some(dir))
     }
 
     pub(crate) async fn remote() -> Held<dyn FeatureStore> {
         let owner = embedded().await;
-        let router =
-            tonic::transport::Server::builder().add_service(FeatureStoreGrpc::server(owner.store));
+        let router = tonic::transport::Server::builder().add_service(FeatureStoreGrpc::server(owner.store));
         let remote = RemoteFeatureStore::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
     }

@@ -42,17 +42,8 @@ fn name(text: &str) -> Bytes {
 
 /// A hit that names the visitor's state and a shared candidate set.
 fn entry(at: i64, user: u8, state: &str, candidates: &str) -> DecisionEntry {
-    let record = DecisionRecord {
-        now: at,
-        state: name(state),
-        candidates: name(candidates),
-        ..Default::default()
-    };
-    DecisionEntry {
-        request_id: id(at),
-        uid: Uid([user; 17]),
-        record: record.encode_to_vec().into(),
-    }
+    let record = DecisionRecord { now: at, state: name(state), candidates: name(candidates), ..Default::default() };
+    DecisionEntry { request_id: id(at), uid: Uid([user; 17]), record: record.encode_to_vec().into() }
 }
 
 async fn has(log: &Log, text: &str) -> bool {
@@ -91,8 +82,7 @@ async fn recent_is_newest_first(log: Log, _: &Time) {
 }
 
 async fn erasing_takes_the_visitors_records_and_what_only_they_name(log: Log, _: &Time) {
-    let entries =
-        vec![entry(1, 1, "mine", "set"), entry(2, 1, "mine", "set"), entry(3, 2, "yours", "set")];
+    let entries = vec![entry(1, 1, "mine", "set"), entry(2, 1, "mine", "set"), entry(3, 2, "yours", "set")];
     log.append(entries, vec![object("mine"), object("yours"), object("set")]).await.unwrap();
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 2);
     assert_eq!(log.get(id(1)).await.unwrap(), Decision::Erased);
@@ -110,11 +100,8 @@ async fn an_erased_record_is_not_brought_back(log: Log, _: &Time) {
 }
 
 async fn retention_takes_old_records_and_what_was_last_named_before(log: Log, _: &Time) {
-    let entries = vec![
-        entry(DAY + 100, 1, "old", "set"),
-        entry(2 * DAY - 1, 2, "old", "set"),
-        entry(2 * DAY, 1, "new", "set"),
-    ];
+    let entries =
+        vec![entry(DAY + 100, 1, "old", "set"), entry(2 * DAY - 1, 2, "old", "set"), entry(2 * DAY, 1, "new", "set")];
     log.append(entries, vec![object("old"), object("new"), object("set")]).await.unwrap();
     log.append(vec![entry(DAY + 150, 9, "x", "y")], vec![]).await.unwrap();
     log.erase_user(Uid([9; 17])).await.unwrap();
@@ -128,10 +115,7 @@ async fn retention_takes_old_records_and_what_was_last_named_before(log: Log, _:
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 1, "the visitor's list follows");
     assert!(!has(&log, "new").await);
     log.append(vec![entry(DAY + 100, 1, "again", "set")], vec![]).await.unwrap();
-    assert!(
-        matches!(log.get(id(DAY + 100)).await.unwrap(), Decision::Found(_)),
-        "it was not erased"
-    );
+    assert!(matches!(log.get(id(DAY + 100)).await.unwrap(), Decision::Found(_)), "it was not erased");
     assert_eq!(log.retain_from(i64::MAX).await.unwrap(), 1);
     assert!(!has(&log, "set").await);
     assert_eq!(log.recent(9).await.unwrap(), []);
@@ -153,9 +137,7 @@ async fn an_object_lives_through_the_last_day_it_is_named(log: Log, _: &Time) {
 
 async fn an_object_of_two_visitors_outlives_either(log: Log, _: &Time) {
     let objects = vec![object("empty"), object("hers"), object("set")];
-    log.append(vec![entry(1, 1, "empty", "set"), entry(2, 1, "hers", "set")], objects)
-        .await
-        .unwrap();
+    log.append(vec![entry(1, 1, "empty", "set"), entry(2, 1, "hers", "set")], objects).await.unwrap();
     log.append(vec![entry(3, 2, "empty", "set")], vec![]).await.unwrap();
     assert_eq!(log.erase_user(Uid([1; 17])).await.unwrap(), 2);
     assert!(has(&log, "empty").await && has(&log, "set").await && !has(&log, "hers").await);
@@ -176,8 +158,7 @@ async fn erasing_leaves_others_in_the_same_write_alone(log: Log, _: &Time) {
         assert_eq!(log.recent(99).await.unwrap().len(), left, "what was erased does not come back");
     }
     for entry in entries {
-        let expected =
-            if entry.uid.0[0] == 3 { Decision::Found(entry.record) } else { Decision::Erased };
+        let expected = if entry.uid.0[0] == 3 { Decision::Found(entry.record) } else { Decision::Erased };
         assert_eq!(log.get(entry.request_id).await.unwrap(), expected);
     }
     assert_eq!(log.retain_from(30).await.unwrap(), 10);
@@ -188,8 +169,7 @@ async fn erasing_leaves_others_in_the_same_write_alone(log: Log, _: &Time) {
 
 async fn late_records_take_their_place(log: Log, _: &Time) {
     let minute = 60_000;
-    let times =
-        [90 * minute, 89 * minute, 90 * minute + 3, 5 * minute, 90 * minute + 1, 5 * minute + 1];
+    let times = [90 * minute, 89 * minute, 90 * minute + 3, 5 * minute, 90 * minute + 1, 5 * minute + 1];
     for at in times {
         log.append(vec![entry(at, 1, "s", "set")], vec![]).await.unwrap();
     }
@@ -197,10 +177,7 @@ async fn late_records_take_their_place(log: Log, _: &Time) {
     log.append(mixed, vec![]).await.unwrap();
     let mut all = [&times[..], &[91 * minute, 7, 30 * minute]].concat();
     for &at in &all {
-        assert_eq!(
-            log.get(id(at)).await.unwrap(),
-            Decision::Found(entry(at, 1, "s", "set").record)
-        );
+        assert_eq!(log.get(id(at)).await.unwrap(), Decision::Found(entry(at, 1, "s", "set").record));
     }
     all.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(log.recent(99).await.unwrap(), all.iter().map(|&at| id(at)).collect::<Vec<_>>());
@@ -212,8 +189,7 @@ async fn appends_may_interleave_in_time(log: Log, _: &Time) {
         let log = log.clone();
         async move {
             for first in (0..1000).step_by(100) {
-                let entries =
-                    (first..first + 100).map(|n| entry(4 * n + edge, edge as u8, "s", "set"));
+                let entries = (first..first + 100).map(|n| entry(4 * n + edge, edge as u8, "s", "set"));
                 log.append(entries.collect(), vec![object("s")]).await.unwrap();
             }
         }
@@ -308,12 +284,9 @@ async fn the_clock_may_jump(log: Log, _: &Time) {
 }
 
 async fn objects_that_nothing_ever_named_go_the_second_time(log: Log, _: &Time) {
-    log.append(
-        vec![entry(300, 1, "state", "set")],
-        vec![object("set"), object("stray"), object("early")],
-    )
-    .await
-    .unwrap();
+    log.append(vec![entry(300, 1, "state", "set")], vec![object("set"), object("stray"), object("early")])
+        .await
+        .unwrap();
     log.retain_from(10).await.unwrap();
     assert!(has(&log, "stray").await && has(&log, "early").await);
     log.append(vec![entry(301, 1, "early", "set")], vec![]).await.unwrap();
@@ -322,26 +295,17 @@ async fn objects_that_nothing_ever_named_go_the_second_time(log: Log, _: &Time) 
 }
 
 async fn bad_input_changes_nothing(log: Log, _: &Time) {
-    let not_a_record =
-        DecisionEntry { record: Bytes::from_static(b"\xff\xff"), ..entry(2, 1, "s", "set") };
+    let not_a_record = DecisionEntry { record: Bytes::from_static(b"\xff\xff"), ..entry(2, 1, "s", "set") };
     let short = DecisionRecord { own: Bytes::from_static(b"short"), ..Default::default() };
-    let short_name =
-        DecisionEntry { record: short.encode_to_vec().into(), ..entry(2, 1, "s", "set") };
+    let short_name = DecisionEntry { record: short.encode_to_vec().into(), ..entry(2, 1, "s", "set") };
     let cases = [
         (vec![entry(1, 1, "s", "set"), not_a_record], vec![object("s")], "entries[1]"),
         (vec![entry(1, 1, "s", "set"), short_name], vec![object("s")], "entries[1].own"),
-        (
-            vec![entry(1, 1, "s", "set")],
-            vec![object("s"), (object("s").0, Bytes::from_static(b"t"))],
-            "objects[1]",
-        ),
+        (vec![entry(1, 1, "s", "set")], vec![object("s"), (object("s").0, Bytes::from_static(b"t"))], "objects[1]"),
     ];
     for (entries, objects, expected) in cases {
         let refused = log.append(entries, objects).await.unwrap_err();
-        assert!(
-            matches!(&refused, StorageError::Invalid { field, .. } if field == expected),
-            "{refused:?}"
-        );
+        assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == expected), "{refused:?}");
     }
     assert_eq!(log.get(id(1)).await.unwrap(), Decision::Unknown);
     assert!(!has(&log, "s").await);

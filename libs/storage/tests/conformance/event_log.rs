@@ -1,7 +1,5 @@
 use crate::backends::Time;
-use attune_storage::{
-    Appended, Bounds, DedupKey, EventLog, MAX_RECORD_BYTES, Record, StorageError, Topic,
-};
+use attune_storage::{Appended, Bounds, DedupKey, EventLog, MAX_RECORD_BYTES, Record, StorageError, Topic};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,19 +27,20 @@ async fn an_erased_key_leaves_empty_records(log: Log, _: &Time) {
     log.append(Topic::UserEvents, records).await.unwrap();
     let erased = log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap();
     assert_eq!(erased, 2);
-    let keys: Vec<_> =
-        log.read(Topic::UserEvents, 0, 10, NOW).await.unwrap().into_iter().map(|(at, r)| (at, r.key, r.value)).collect();
+    let keys: Vec<_> = log
+        .read(Topic::UserEvents, 0, 10, NOW)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(at, r)| (at, r.key, r.value))
+        .collect();
     let b = |text: &'static str| Bytes::from_static(text.as_bytes());
     assert_eq!(keys, [(0, b(""), b("")), (1, b("b"), b("b")), (2, b(""), b("")), (3, b("a"), b("a"))]);
     assert_eq!(log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap(), 0);
 }
 
 fn record(key: &str, value: impl Into<Bytes>) -> Record {
-    Record {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: value.into(),
-        traceparent: format!("00-{key}"),
-    }
+    Record { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), traceparent: format!("00-{key}") }
 }
 
 fn named(day: i64, identity: &'static str) -> Option<DedupKey> {
@@ -57,12 +56,8 @@ async fn offsets_are_dense_and_records_come_back(log: Log, _: &Time) {
     assert_eq!(log.append(Topic::UserEvents, vec![]).await.unwrap(), []);
     let mut expected = Vec::new();
     for i in 0..20u64 {
-        let batch: Vec<_> =
-            (0..=i % 3).map(|j| record(&format!("k{i}"), vec![i as u8; j as usize])).collect();
-        let offsets = log
-            .append(Topic::UserEvents, batch.iter().cloned().map(|r| (r, None)).collect())
-            .await
-            .unwrap();
+        let batch: Vec<_> = (0..=i % 3).map(|j| record(&format!("k{i}"), vec![i as u8; j as usize])).collect();
+        let offsets = log.append(Topic::UserEvents, batch.iter().cloned().map(|r| (r, None)).collect()).await.unwrap();
         for (appended, record) in offsets.into_iter().zip(batch) {
             assert_eq!(appended, Appended::New(expected.len() as u64));
             expected.push((appended.offset(), record));
@@ -70,16 +65,9 @@ async fn offsets_are_dense_and_records_come_back(log: Log, _: &Time) {
     }
     assert_eq!(log.read(Topic::UserEvents, 0, 1000, NOW).await.unwrap(), expected);
     assert_eq!(log.read(Topic::UserEvents, 7, 5, NOW).await.unwrap(), expected[7..12]);
-    assert_eq!(
-        log.bounds(Topic::UserEvents).await.unwrap(),
-        Bounds { start: 0, end: expected.len() as u64 }
-    );
+    assert_eq!(log.bounds(Topic::UserEvents).await.unwrap(), Bounds { start: 0, end: expected.len() as u64 });
     assert_eq!(end(&log, Topic::ItemUpdates).await, 0, "topics are apart");
-    assert_eq!(
-        log.read(Topic::UserEvents, expected.len() as u64 + 9, 5, NOW).await.unwrap(),
-        [],
-        "past the end"
-    );
+    assert_eq!(log.read(Topic::UserEvents, expected.len() as u64 + 9, 5, NOW).await.unwrap(), [], "past the end");
 }
 
 async fn duplicates_keep_the_first_offset(log: Log, _: &Time) {
@@ -97,28 +85,17 @@ async fn duplicates_keep_the_first_offset(log: Log, _: &Time) {
         [Appended::New(0), Appended::New(1), Appended::Duplicate(0), Appended::New(2)],
         "one of the same batch is a duplicate too"
     );
-    let again = log.append(
-        Topic::UserEvents,
-        vec![(record("a", "5"), named(5, "y")), (record("a", "6"), None)],
-    );
+    let again = log.append(Topic::UserEvents, vec![(record("a", "5"), named(5, "y")), (record("a", "6"), None)]);
     assert_eq!(again.await.unwrap(), [Appended::Duplicate(1), Appended::New(3)]);
-    let values: Vec<_> = log
-        .read(Topic::UserEvents, 0, 10, NOW)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|(_, r)| r.value)
-        .collect();
+    let values: Vec<_> =
+        log.read(Topic::UserEvents, 0, 10, NOW).await.unwrap().into_iter().map(|(_, r)| r.value).collect();
     assert_eq!(values, ["1", "2", "4", "6"]);
 }
 
 async fn a_duplicate_is_of_its_day_and_topic(log: Log, _: &Time) {
-    for (topic, day) in [
-        (Topic::UserEvents, 5),
-        (Topic::UserEvents, 6),
-        (Topic::UserEvents, -1),
-        (Topic::UserUpdates, 5),
-    ] {
+    for (topic, day) in
+        [(Topic::UserEvents, 5), (Topic::UserEvents, 6), (Topic::UserEvents, -1), (Topic::UserUpdates, 5)]
+    {
         let appended = log.append(topic, vec![(record("a", "1"), named(day, "x"))]).await.unwrap();
         assert!(matches!(appended[..], [Appended::New(_)]), "{topic:?} {day}");
     }
@@ -130,8 +107,7 @@ async fn forgotten_days_are_forgotten_and_others_are_not(log: Log, _: &Time) {
     }
     log.forget_dedup_before(10).await.unwrap();
     for (day, forgotten) in [(-3, true), (9, true), (10, false), (11, false)] {
-        let appended =
-            log.append(Topic::UserEvents, vec![(record("a", "2"), named(day, "x"))]).await.unwrap();
+        let appended = log.append(Topic::UserEvents, vec![(record("a", "2"), named(day, "x"))]).await.unwrap();
         assert_eq!(matches!(appended[..], [Appended::New(_)]), forgotten, "day {day}");
     }
     assert_eq!(log.read(Topic::UserEvents, 0, 10, NOW).await.unwrap().len(), 6, "records stay");
@@ -195,31 +171,19 @@ async fn concurrent_appends_lose_and_mix_nothing(log: Log, _: &Time) {
     assert!(found.iter().map(|(at, _)| *at).eq(0..1600));
     assert_eq!(found.iter().map(|(_, r)| r.value.clone()).collect::<BTreeSet<_>>().len(), 1600);
     for call in found.chunks(5) {
-        assert!(
-            call.iter()
-                .zip(0..)
-                .all(|((_, r), i)| r.value[..2] == call[0].1.value[..2] && r.value[2] == i)
-        );
+        assert!(call.iter().zip(0..).all(|((_, r), i)| r.value[..2] == call[0].1.value[..2] && r.value[2] == i));
     }
 }
 
 async fn oversized_records_change_nothing(log: Log, _: &Time) {
-    let batch =
-        vec![(record("a", "1"), named(1, "x")), (record("a", vec![0; MAX_RECORD_BYTES]), None)];
+    let batch = vec![(record("a", "1"), named(1, "x")), (record("a", vec![0; MAX_RECORD_BYTES]), None)];
     let refused = log.append(Topic::UserEvents, batch).await.unwrap_err();
-    assert!(
-        matches!(&refused, StorageError::Invalid { field, .. } if field == "records[1]"),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == "records[1]"), "{refused:?}");
     assert!(!refused.is_retryable());
     let many = (0..9).map(|_| (record("a", vec![0; MAX_RECORD_BYTES - 64]), None)).collect();
     let refused = log.append(Topic::UserEvents, many).await.unwrap_err();
-    assert!(
-        matches!(&refused, StorageError::Invalid { field, .. } if field == "records"),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == "records"), "{refused:?}");
     assert_eq!(end(&log, Topic::UserEvents).await, 0);
-    let after =
-        log.append(Topic::UserEvents, vec![(record("a", "1"), named(1, "x"))]).await.unwrap();
+    let after = log.append(Topic::UserEvents, vec![(record("a", "1"), named(1, "x"))]).await.unwrap();
     assert_eq!(after, [Appended::New(0)], "the refused batch left no identity behind");
 }

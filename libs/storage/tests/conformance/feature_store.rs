@@ -1,11 +1,11 @@
 use crate::backends::{DAY, START, Time};
 use attune_domain::{
-    EventKey, EventKind, ItemIx, PosteriorSnapshot, RequestId, StateVersion, Uid, UserAttributes,
-    UserState, WindowEvent,
+    EventKey, EventKind, ItemIx, PosteriorSnapshot, RequestId, StateVersion, Uid, UserAttributes, UserState,
+    WindowEvent,
 };
 use attune_storage::{
-    EffectBatch, FeatureStore, OUTCOME_IMPRESSION, OUTCOME_REWARD, OutcomeKey, PosteriorChange,
-    StorageError, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
+    EffectBatch, FeatureStore, OUTCOME_IMPRESSION, OUTCOME_REWARD, OutcomeKey, PosteriorChange, StorageError,
+    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +52,7 @@ fn outcome(day: i64, item: u32) -> OutcomeKey {
 }
 
 fn batch(expected_offset: u64, next_offset: u64) -> EffectBatch {
-    EffectBatch {
-        consumer: USER_EVENTS_CONSUMER,
-        expected_offset,
-        next_offset,
-        ..Default::default()
-    }
+    EffectBatch { consumer: USER_EVENTS_CONSUMER, expected_offset, next_offset, ..Default::default() }
 }
 
 fn seen(item: u32, at: i64, rewards: f32) -> PosteriorChange {
@@ -65,10 +60,7 @@ fn seen(item: u32, at: i64, rewards: f32) -> PosteriorChange {
 }
 
 async fn an_empty_store_knows_nobody(store: Store, _: &Time) {
-    assert_eq!(
-        store.load_users(&[uid(1), uid(2)]).await.unwrap(),
-        [UserState::default(), UserState::default()]
-    );
+    assert_eq!(store.load_users(&[uid(1), uid(2)]).await.unwrap(), [UserState::default(), UserState::default()]);
     assert_eq!(store.load_users(&[]).await.unwrap(), []);
     assert_eq!(store.fences(&[uid(1)]).await.unwrap(), [None]);
     assert_eq!(store.load_outcomes(&[outcome(1, 1)]).await.unwrap(), [0]);
@@ -81,10 +73,7 @@ async fn a_batch_is_stored_whole(store: Store, _: &Time) {
     let effects = EffectBatch {
         users: vec![(uid(1), state(3)), (uid(2), state(70))],
         posteriors: vec![seen(9, START, 1.0), seen(4, START, 0.0), seen(9, START, 0.0)],
-        outcomes: vec![
-            (outcome(1, 9), OUTCOME_IMPRESSION | OUTCOME_REWARD),
-            (outcome(1, 4), OUTCOME_IMPRESSION),
-        ],
+        outcomes: vec![(outcome(1, 9), OUTCOME_IMPRESSION | OUTCOME_REWARD), (outcome(1, 4), OUTCOME_IMPRESSION)],
         erased: vec![(uid(3), 5)],
         ..batch(0, 12)
     };
@@ -97,8 +86,7 @@ async fn a_batch_is_stored_whole(store: Store, _: &Time) {
     assert_eq!(store.progress(USER_EVENTS_CONSUMER).await.unwrap(), 12);
     let snapshot = store.posteriors().await.unwrap();
     assert_eq!(snapshot.next_offset, 12);
-    let counts: Vec<_> =
-        snapshot.counts.iter().map(|c| (c.item.0, c.impressions, c.rewards)).collect();
+    let counts: Vec<_> = snapshot.counts.iter().map(|c| (c.item.0, c.impressions, c.rewards)).collect();
     assert_eq!(counts, [(4, 1.0, 0.0), (9, 2.0, 1.0)], "sorted by item");
 }
 
@@ -116,21 +104,12 @@ async fn a_batch_at_the_wrong_offset_changes_nothing(store: Store, _: &Time) {
         assert_eq!(refused, StorageError::Conflict { expected, found: 4 });
     }
     let backwards = store.apply(batch(4, 3)).await.unwrap_err();
-    assert!(
-        matches!(&backwards, StorageError::Invalid { field, .. } if field == "next_offset"),
-        "{backwards:?}"
-    );
-    assert_eq!(
-        store.load_users(&[uid(1), uid(2)]).await.unwrap(),
-        [state(1), UserState::default()]
-    );
+    assert!(matches!(&backwards, StorageError::Invalid { field, .. } if field == "next_offset"), "{backwards:?}");
+    assert_eq!(store.load_users(&[uid(1), uid(2)]).await.unwrap(), [state(1), UserState::default()]);
     assert_eq!(store.load_outcomes(&[outcome(1, 1)]).await.unwrap(), [0]);
     assert_eq!(store.fences(&[uid(1)]).await.unwrap(), [None]);
     assert!(store.posteriors().await.unwrap().counts.is_empty());
-    assert_eq!(
-        (store.progress(USER_EVENTS_CONSUMER).await.unwrap(), store.user_count().await.unwrap()),
-        (4, 1)
-    );
+    assert_eq!((store.progress(USER_EVENTS_CONSUMER).await.unwrap(), store.user_count().await.unwrap()), (4, 1));
 }
 
 async fn consumers_move_apart(store: Store, _: &Time) {
@@ -146,16 +125,10 @@ async fn waiting_ends_when_the_offset_is_applied(store: Store, _: &Time) {
     store.apply(batch(0, 3)).await.unwrap();
     let short = Duration::from_millis(5);
     assert_eq!(store.wait_applied(USER_EVENTS_CONSUMER, 3, short).await.unwrap(), 3);
-    assert_eq!(
-        store.wait_applied(USER_EVENTS_CONSUMER, 4, short).await.unwrap(),
-        3,
-        "late, and it says how far"
-    );
+    assert_eq!(store.wait_applied(USER_EVENTS_CONSUMER, 4, short).await.unwrap(), 3, "late, and it says how far");
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move {
-            store.wait_applied(USER_EVENTS_CONSUMER, 5, Duration::from_secs(30)).await.unwrap()
-        }
+        async move { store.wait_applied(USER_EVENTS_CONSUMER, 5, Duration::from_secs(30)).await.unwrap() }
     });
     tokio::task::yield_now().await;
     store.apply(batch(3, 4)).await.unwrap();
@@ -166,12 +139,8 @@ async fn waiting_ends_when_the_offset_is_applied(store: Store, _: &Time) {
 async fn posteriors_decay_by_half_lives(store: Store, time: &Time) {
     let changes = vec![seen(1, START, 1.0), seen(2, START, 1.0), seen(2, START - DAY, 0.0)];
     store.apply(EffectBatch { posteriors: changes, ..batch(0, 3) }).await.unwrap();
-    store
-        .apply(EffectBatch { posteriors: vec![seen(1, START + DAY, 0.0)], ..batch(3, 4) })
-        .await
-        .unwrap();
-    for (days, one, two) in [(1, (1.5, 0.5), (0.75, 0.5)), (4, (0.1875, 0.0625), (0.09375, 0.0625))]
-    {
+    store.apply(EffectBatch { posteriors: vec![seen(1, START + DAY, 0.0)], ..batch(3, 4) }).await.unwrap();
+    for (days, one, two) in [(1, (1.5, 0.5), (0.75, 0.5)), (4, (0.1875, 0.0625), (0.09375, 0.0625))] {
         time.set(START + days * DAY);
         let counts = store.posteriors().await.unwrap().counts;
         let found: Vec<_> = counts.iter().map(|c| (c.impressions, c.rewards)).collect();
@@ -180,39 +149,21 @@ async fn posteriors_decay_by_half_lives(store: Store, time: &Time) {
 }
 
 async fn erased_visitors_are_gone_and_fenced(store: Store, _: &Time) {
+    store.apply(EffectBatch { users: vec![(uid(1), state(2)), (uid(2), state(2))], ..batch(0, 4) }).await.unwrap();
     store
-        .apply(EffectBatch { users: vec![(uid(1), state(2)), (uid(2), state(2))], ..batch(0, 4) })
+        .apply(EffectBatch { erased: vec![(uid(1), 5), (uid(2), 6)], users: vec![(uid(2), state(7))], ..batch(4, 8) })
         .await
         .unwrap();
-    store
-        .apply(EffectBatch {
-            erased: vec![(uid(1), 5), (uid(2), 6)],
-            users: vec![(uid(2), state(7))],
-            ..batch(4, 8)
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        store.load_users(&[uid(1), uid(2)]).await.unwrap(),
-        [UserState::default(), state(7)],
-        "one came back"
-    );
+    assert_eq!(store.load_users(&[uid(1), uid(2)]).await.unwrap(), [UserState::default(), state(7)], "one came back");
     assert_eq!(store.user_count().await.unwrap(), 1);
     store.apply(EffectBatch { erased: vec![(uid(2), 3)], ..batch(8, 9) }).await.unwrap();
-    assert_eq!(
-        store.fences(&[uid(1), uid(2)]).await.unwrap(),
-        [Some(5), Some(6)],
-        "a fence never moves back"
-    );
+    assert_eq!(store.fences(&[uid(1), uid(2)]).await.unwrap(), [Some(5), Some(6)], "a fence never moves back");
     assert_eq!(store.user_count().await.unwrap(), 0);
 }
 
 async fn outcomes_are_forgotten_by_day(store: Store, _: &Time) {
     let keys = [outcome(-1, 1), outcome(9, 2), outcome(10, 3), outcome(11, 4)];
-    store
-        .apply(EffectBatch { outcomes: keys.map(|k| (k, 1)).to_vec(), ..batch(0, 4) })
-        .await
-        .unwrap();
+    store.apply(EffectBatch { outcomes: keys.map(|k| (k, 1)).to_vec(), ..batch(0, 4) }).await.unwrap();
     store.apply(EffectBatch { outcomes: vec![(keys[3], 3)], ..batch(4, 5) }).await.unwrap();
     assert_eq!(store.load_outcomes(&keys).await.unwrap(), [1, 1, 1, 3], "new bits replace");
     store.forget_outcomes_before(10).await.unwrap();
@@ -221,17 +172,9 @@ async fn outcomes_are_forgotten_by_day(store: Store, _: &Time) {
 
 async fn visitors_are_counted_once(store: Store, _: &Time) {
     for step in 0..3 {
-        let users =
-            vec![(uid(1), state(step)), (uid(1), state(step + 1)), (uid(2 + step as u8), state(1))];
-        store
-            .apply(EffectBatch { users, ..batch(step.into(), u64::from(step) + 1) })
-            .await
-            .unwrap();
+        let users = vec![(uid(1), state(step)), (uid(1), state(step + 1)), (uid(2 + step as u8), state(1))];
+        store.apply(EffectBatch { users, ..batch(step.into(), u64::from(step) + 1) }).await.unwrap();
     }
     assert_eq!(store.user_count().await.unwrap(), 4);
-    assert_eq!(
-        store.load_users(&[uid(1)]).await.unwrap(),
-        [state(3)],
-        "the last of a batch stands"
-    );
+    assert_eq!(store.load_users(&[uid(1)]).await.unwrap(), [state(3)], "the last of a batch stands");
 }

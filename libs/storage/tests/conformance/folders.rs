@@ -19,16 +19,9 @@ async fn a_log_goes_on_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3u64 {
         let log = EmbeddedEventLog::open(dir.path()).unwrap();
-        let again =
-            log.append(Topic::UserEvents, (0..round * 10).map(record).collect()).await.unwrap();
-        assert!(
-            again.iter().zip(0..).all(|(a, n)| *a == Appended::Duplicate(n)),
-            "dedup outlives the process"
-        );
-        let fresh = log
-            .append(Topic::UserEvents, (round * 10..round * 10 + 10).map(record).collect())
-            .await
-            .unwrap();
+        let again = log.append(Topic::UserEvents, (0..round * 10).map(record).collect()).await.unwrap();
+        assert!(again.iter().zip(0..).all(|(a, n)| *a == Appended::Duplicate(n)), "dedup outlives the process");
+        let fresh = log.append(Topic::UserEvents, (round * 10..round * 10 + 10).map(record).collect()).await.unwrap();
         assert!(fresh.iter().zip(round * 10..).all(|(a, n)| *a == Appended::New(n)));
         let found = log.read(Topic::UserEvents, 0, 1000, Duration::ZERO).await.unwrap();
         assert_eq!(found, (0..round * 10 + 10).map(|n| (n, record(n).0)).collect::<Vec<_>>());
@@ -39,12 +32,10 @@ async fn a_log_goes_on_where_it_stopped() {
 async fn features_outlive_the_process_and_adopt_a_new_half_life() {
     let (dir, time) = (tempfile::tempdir().unwrap(), Time::new());
     let uid = Uid([3; 17]);
-    let state =
-        UserState { version: StateVersion { epoch: 0, next_offset: 4 }, ..Default::default() };
+    let state = UserState { version: StateVersion { epoch: 0, next_offset: 4 }, ..Default::default() };
     {
         let store = EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap();
-        let evidence =
-            PosteriorChange { item: ItemIx(7), at: START, impressions: 4.0, rewards: 1.0 };
+        let evidence = PosteriorChange { item: ItemIx(7), at: START, impressions: 4.0, rewards: 1.0 };
         store
             .apply(EffectBatch {
                 consumer: USER_EVENTS_CONSUMER,
@@ -132,8 +123,5 @@ fn another_format_is_refused_and_left_alone() {
     }
     assert!(!dir.path().join("data").exists());
     std::fs::write(dir.path().join("FORMAT"), "what").unwrap();
-    assert!(matches!(
-        EmbeddedDecisionLog::open(dir.path()).err(),
-        Some(StorageError::Corrupt { .. })
-    ));
+    assert!(matches!(EmbeddedDecisionLog::open(dir.path()).err(), Some(StorageError::Corrupt { .. })));
 }

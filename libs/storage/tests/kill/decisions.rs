@@ -46,8 +46,7 @@ fn call(round: u64, writer: u64, n: u64) -> (Uid, Vec<DecisionEntry>, (ObjectHas
 #[test]
 fn appender() {
     let Some((dir, round)) = told() else { return };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let log = Arc::new(EmbeddedDecisionLog::open(&dir).unwrap());
         let mut writers = tokio::task::JoinSet::new();

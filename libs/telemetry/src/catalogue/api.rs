@@ -55,4 +55,3 @@ entries! {
         .labels(&[LabelKey::first("peer", 8)])
         .by(EVERY);
 }
-

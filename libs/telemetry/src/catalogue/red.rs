@@ -104,8 +104,7 @@ red! {
     EMBEDDER: "embedder" of Embedder ("embedder", error_codes, super::LATENCY_BUCKETS);
 }
 
-const STAGE: LabelKey =
-    LabelKey::list("stage", &["context.build", "api.retrieve", "api.rank", "api.sample"]);
+const STAGE: LabelKey = LabelKey::list("stage", &["context.build", "api.retrieve", "api.rank", "api.sample"]);
 
 static API_STAGES: StageEntries = StageEntries {
     duration: latency("api_stage_duration_seconds", "Duration of a page's stages.").labels(&[STAGE]).by(&[Origin]),
@@ -121,8 +120,6 @@ pub fn stages(service: Service) -> Option<&'static StageEntries> {
 
 pub(super) fn all() -> Vec<&'static Metric> {
     let red = [Origin, Retrieval, Ranking, Bandit, Llm, Embedder].into_iter().filter_map(red);
-    let red = red.flat_map(|entries| {
-        [&*entries.requests, &*entries.errors, &*entries.latency, &*entries.concurrent]
-    });
+    let red = red.flat_map(|entries| [&*entries.requests, &*entries.errors, &*entries.latency, &*entries.concurrent]);
     red.chain([&*API_STAGES.duration, &*API_STAGES.outcomes]).collect()
 }

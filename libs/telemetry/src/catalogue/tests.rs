@@ -41,7 +41,10 @@ fn entries_follow_the_conventions() {
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
         assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
         let help = metric.help;
-        assert!(help.ends_with('.') && help.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()), "{name}: {help}");
+        assert!(
+            help.ends_with('.') && help.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()),
+            "{name}: {help}"
+        );
         assert!(!metric.services.is_empty(), "nobody registers {name}");
         let unit = match metric.unit {
             Unit::Seconds => name.contains("_seconds"),

@@ -91,7 +91,8 @@ impl State {
     }
 
     fn fills_a_batch(&self) -> bool {
-        self.lanes.iter().map(VecDeque::len).sum::<usize>() >= MAX_BATCH || self.bytes.iter().sum::<usize>() >= MAX_BATCH_BYTES
+        self.lanes.iter().map(VecDeque::len).sum::<usize>() >= MAX_BATCH
+            || self.bytes.iter().sum::<usize>() >= MAX_BATCH_BYTES
     }
 }
 

@@ -45,10 +45,7 @@ pub const METHODS: &[Method] = &[
     method("origin", "/attune.origin.v1.OriginService/GetCandidateSet", "api.candidate_set", "/candidate_set"),
     method("origin", "/attune.origin.v1.OriginService/GetUserView", "api.user_view", "/user_view"),
     method("origin", "/attune.origin.v1.OriginService/Feedback", "api.feedback", "/feedback"),
-    Method {
-        long_lived: true,
-        ..method("origin", "/attune.origin.v1.OriginService/Watch", "api.watch", "/watch")
-    },
+    Method { long_lived: true, ..method("origin", "/attune.origin.v1.OriginService/Watch", "api.watch", "/watch") },
     method("origin", "/attune.origin.v1.OriginService/AppendDecisions", "api.append_decisions", "/append_decisions"),
     method("origin", "/attune.origin.v1.OriginService/GetDecision", "api.get_decision", "/get_decision"),
     method("origin", "/attune.origin.v1.OriginService/GetObject", "api.get_object", "/get_object"),

@@ -1,7 +1,7 @@
 //! Holding back floods of one warning or error.
 
-use super::{EVENTS, LogLevel};
 use super::events::EventSpec;
+use super::{EVENTS, LogLevel};
 use attune_domain::UnixMillis;
 use parking_lot::Mutex;
 
@@ -44,7 +44,7 @@ impl RateLimit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Panicked, ServiceReady, LogEvent};
+    use super::super::{LogEvent, Panicked, ServiceReady};
     use super::*;
 
     #[test]

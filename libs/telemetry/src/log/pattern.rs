@@ -42,7 +42,11 @@ fn one(event: &EventSpec) -> String {
         event.name,
         fields(event.metrics),
         fields(event.context),
-        if has("failure") { format!(r#","error":\{{"kind":{}{place}\}}"#, value(Failure::SHAPE)) } else { String::new() },
+        if has("failure") {
+            format!(r#","error":\{{"kind":{}{place}\}}"#, value(Failure::SHAPE))
+        } else {
+            String::new()
+        },
     )
 }
 

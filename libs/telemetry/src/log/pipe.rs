@@ -1,10 +1,10 @@
 //! From an event to the writer: level, rate limit, sampling, rendering.
 
+use super::LogLevel;
 use super::events::{LogEvent, Notice, RequestEvent};
 use super::limit::RateLimit;
 use super::line::{Frame, Source, render};
 use super::writer::LogWriter;
-use super::LogLevel;
 use crate::hash::{Purpose, UserHasher};
 use crate::sampling::{Outcome, Threshold};
 use crate::sink::{DropCounters, Output};

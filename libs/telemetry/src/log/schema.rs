@@ -18,7 +18,10 @@ pub fn log_schema() -> Value {
         ("service_version", text("^[0-9A-Za-z.+-]{1,32}$", "Of the program.")),
         ("instance", text("^[A-Za-z0-9._:/-]{1,64}$", "Which copy of the service.")),
         ("boot_id", text("^[0-9a-f]{16}$", "One start of a process.")),
-        ("seq", json!({"type": "integer", "minimum": 0, "description": "Counts the lines of a boot: a gap is a loss."})),
+        (
+            "seq",
+            json!({"type": "integer", "minimum": 0, "description": "Counts the lines of a boot: a gap is a loss."}),
+        ),
         ("trace_id", text("^[0-9a-f]{32}$", "W3C.")),
         ("span_id", text("^[0-9a-f]{16}$", "W3C.")),
         (

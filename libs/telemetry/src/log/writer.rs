@@ -41,13 +41,8 @@ struct State {
 
 impl LogWriter {
     pub(super) fn spawn(mut output: Output, limit: usize, dropped: DropCounters) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            idle: Condvar::new(),
-            limit,
-            dropped,
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), idle: Condvar::new(), limit, dropped });
         let writer = shared.clone();
         std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.write_all(&mut output))?;
         Ok(Self(shared))

@@ -215,7 +215,10 @@ fn late_spans_inherit_and_never_leak() {
     bench.pass(5_000);
     let mut settled = bench.settled();
     settled.sort();
-    assert_eq!(settled.iter().map(|s| (s.0, s.2)).collect::<Vec<_>>(), [("late", false), ("part", false), ("part", true)]);
+    assert_eq!(
+        settled.iter().map(|s| (s.0, s.2)).collect::<Vec<_>>(),
+        [("late", false), ("part", false), ("part", true)]
+    );
     assert_eq!(late(&mut bench, kept), (Late::Keep, vec![("late", "fd70a4".into(), true)]));
     assert_eq!(late(&mut bench, dropped), (Late::Drop, vec![("late", "fd70a4".into(), false)]));
     assert_eq!(late(&mut bench, unknown), (Late::Unknown, vec![]));

@@ -102,14 +102,19 @@ fn what_does_not_apply_is_absent_and_says_so() {
     let (embedder, _guard) = telemetry("embedder", 0.0);
     let metrics = embedder.metrics();
     let read = |name: &str| both(&[embedder.clone()])[0].value(name, &[]);
-    for name in ["kafka_consumer_lag", "personalization_clicks_total", "model_confidence_score", "bandit_cumulative_regret"] {
+    for name in
+        ["kafka_consumer_lag", "personalization_clicks_total", "model_confidence_score", "bandit_cumulative_regret"]
+    {
         assert_eq!(read(name), None);
         assert_eq!(read(&format!("{name}_samples")), Some(0.0), "{name}");
     }
     // Once there is something to count it is there, and counts.
     metrics.counter(&names::PERSONALIZATION_CLICKS, &["personalized"]).inc();
     assert_eq!(read("personalization_clicks_total_samples"), None);
-    assert_eq!(both(&[embedder.clone()])[0].value("personalization_clicks_total", &[("source", "personalized")]), Some(1.0));
+    assert_eq!(
+        both(&[embedder.clone()])[0].value("personalization_clicks_total", &[("source", "personalized")]),
+        Some(1.0)
+    );
 
     let regret = metrics.estimate(&names::BANDIT_REGRET, &[]);
     regret.set_within(0.08, [0.05, 0.11], 1_499);
@@ -117,7 +122,11 @@ fn what_does_not_apply_is_absent_and_says_so() {
     assert_eq!([read("bandit_cumulative_regret"), read("bandit_cumulative_regret_ci_low")], [None, None]);
     regret.set_within(0.08, [0.05, 0.11], 1_500);
     assert_eq!(
-        [read("bandit_cumulative_regret"), read("bandit_cumulative_regret_ci_low"), read("bandit_cumulative_regret_ci_high")],
+        [
+            read("bandit_cumulative_regret"),
+            read("bandit_cumulative_regret_ci_low"),
+            read("bandit_cumulative_regret_ci_high")
+        ],
         [Some(0.08), Some(0.05), Some(0.11)]
     );
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask bench main`: the run, top to bottom.
 
 use super::metrics::{self, Samples};
-use super::say;
 use super::report::{Floors, Hits, Latency, Misses, Report, Side, StageTime};
+use super::say;
 use super::servers::{self, Load, Server};
 use super::stats::{Interval, Spread};
 use super::workload::{self, HIT_CONNECTIONS, MISS_CONNECTIONS, Method, OPEN_SHARE};
@@ -54,7 +54,10 @@ pub(crate) fn run(args: &MainArgs) -> anyhow::Result<ExitCode> {
     }
     let nginx = servers::find_nginx()?;
     let attune = prepare::build()?;
-    let scratch = tempfile::Builder::new().prefix("attune-bench-").tempdir_in(prepare::tmpfs()?).context("make a folder on tmpfs")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("attune-bench-")
+        .tempdir_in(prepare::tmpfs()?)
+        .context("make a folder on tmpfs")?;
     let state = prepare::state(args.state.as_deref(), &args.data, &attune)?;
     let report = measure(args, &attune, &nginx, &state, scratch.path())?;
     let json = serde_json::to_string_pretty(&report)?;
@@ -143,7 +146,8 @@ fn measure_hits(
     let all = metrics::grown(&before, &after, &["edge_requests_total"]);
     let per_second = |side: usize| -> Vec<f64> { rounds[side].iter().map(|(l, cpu)| l.answers as f64 / cpu).collect() };
     let ratio = |to: usize| -> Vec<f64> { per_second(0).iter().zip(per_second(to)).map(|(a, b)| a / b).collect() };
-    let saturation = |side: usize| -> Vec<f64> { rounds[side].iter().map(|(l, _)| l.answers as f64 / l.seconds).collect() };
+    let saturation =
+        |side: usize| -> Vec<f64> { rounds[side].iter().map(|(l, _)| l.answers as f64 / l.seconds).collect() };
     let weakest = (0..2).map(|side| Spread::of(&saturation(side)).median).fold(f64::INFINITY, f64::min);
     let rate = OPEN_SHARE * weakest;
     let mut latencies = Vec::new();

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn samples_are_told_apart_and_subtracted() {
-        let before = parse("# HELP a_seconds x\na_seconds_sum{l=\"1\"} 1\na_seconds_count{l=\"1\"} 4\nhits{c=\"hit\"} 3\n");
+        let before =
+            parse("# HELP a_seconds x\na_seconds_sum{l=\"1\"} 1\na_seconds_count{l=\"1\"} 4\nhits{c=\"hit\"} 3\n");
         let after = parse(
             "a_seconds_sum{l=\"1\"} 1.5\na_seconds_count{l=\"1\"} 9\nhits{c=\"hit\"} 10 # {trace_id=\"x\"} 1\nhits{c=\"miss\"} 1\n",
         );

@@ -218,9 +218,8 @@ fn order(round: usize) -> [usize; 3] {
 }
 
 fn cost(what: &'static str, rounds: &[Vec<(Loaded, f64)>; 3]) -> Cost {
-    let each = |at: usize| -> Vec<f64> {
-        rounds[at].iter().map(|(load, cpu)| cpu * 1e6 / load.answers as f64).collect()
-    };
+    let each =
+        |at: usize| -> Vec<f64> { rounds[at].iter().map(|(load, cpu)| cpu * 1e6 / load.answers as f64).collect() };
     let side = |at: usize| {
         let sum = |of: fn(&Loaded) -> u64| rounds[at].iter().map(|(load, _)| of(load)).sum::<u64>();
         let answers = sum(|load| load.answers);

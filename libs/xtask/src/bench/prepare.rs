@@ -9,7 +9,8 @@ use std::process::Command;
 /// Builds what is measured, so that it is what the tree holds.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--release", "--package", "attune"]).status().context("run cargo")?;
+    let status =
+        Command::new(cargo).args(["build", "--release", "--package", "attune"]).status().context("run cargo")?;
     if !status.success() {
         bail!("attune does not build");
     }

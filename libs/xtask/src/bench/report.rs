@@ -146,7 +146,11 @@ impl fmt::Display for Report {
             "roofline: system call {:.0} ns, memory {:.1} GB/s, loopback there and back {:.1} us; load average {}",
             r.syscall_ns, r.read_gb_per_s, r.loopback_us, self.load_average
         )?;
-        writeln!(f, "\n{:<18} {:>22} {:>16} {:>20}   at {:.0} requests/s", "hit", "requests/CPU-s", "us CPU", "requests/s", self.hits.sides[0].latency.rate)?;
+        writeln!(
+            f,
+            "\n{:<18} {:>22} {:>16} {:>20}   at {:.0} requests/s",
+            "hit", "requests/CPU-s", "us CPU", "requests/s", self.hits.sides[0].latency.rate
+        )?;
         for side in &self.hits.sides {
             writeln!(
                 f,
@@ -193,11 +197,19 @@ impl fmt::Display for Report {
             m.miss_share * 100.0,
             m.full_level_share * 100.0,
         )?;
-        writeln!(f, "one at a time: p50 {} us, {:.0} us CPU, of which by stage (each holds the ones it calls):", m.alone_p50_us, m.alone_cpu_us)?;
+        writeln!(
+            f,
+            "one at a time: p50 {} us, {:.0} us CPU, of which by stage (each holds the ones it calls):",
+            m.alone_p50_us, m.alone_cpu_us
+        )?;
         for stage in &m.stages {
             writeln!(f, "  {:>8.1} us in {:>5.2} calls  {}", stage.us_per_miss, stage.calls_per_miss, stage.name)?;
         }
-        writeln!(f, "\nresident: {:.0} MB ready, {:.0} MB after all of this", self.resident_at_rest_mb, self.resident_mb)?;
+        writeln!(
+            f,
+            "\nresident: {:.0} MB ready, {:.0} MB after all of this",
+            self.resident_at_rest_mb, self.resident_mb
+        )?;
         let floors = [
             ("hits a CPU second of nginx's, low end", &self.floors.hit_ratio, "at least"),
             ("miss p99, ms", &self.floors.miss_p99_ms, "at most"),
@@ -208,7 +220,10 @@ impl fmt::Display for Report {
             writeln!(f, "{met:<6} {name}: {:.3}, asked {bound} {}", floor.measured, floor.asked)?;
         }
         if self.void {
-            writeln!(f, "VOID: rounds of one side differ by more than {MOST_SWING} times; the machine does other work")?;
+            writeln!(
+                f,
+                "VOID: rounds of one side differ by more than {MOST_SWING} times; the machine does other work"
+            )?;
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ impl Server {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read a server's CPU time")?;
             let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
             for field in [11, 12] {
-                ticks += fields.get(field).and_then(|text| text.parse::<f64>().ok()).context("read a server's CPU time")?;
+                ticks +=
+                    fields.get(field).and_then(|text| text.parse::<f64>().ok()).context("read a server's CPU time")?;
             }
         }
         Ok(ticks / TICKS)
@@ -119,7 +120,8 @@ pub(crate) fn attune(program: &Path, state: &Path, more: &[&OsStr]) -> anyhow::R
         .context("start taskset with attune (taskset comes with util-linux)")?;
     let line = first_line(&mut child)?;
     let mut server = Server { child, address: String::new() };
-    let ready: serde_json::Value = serde_json::from_str(&line).with_context(|| format!("read the ready line {line}"))?;
+    let ready: serde_json::Value =
+        serde_json::from_str(&line).with_context(|| format!("read the ready line {line}"))?;
     let host = |value: &serde_json::Value| value.as_str().map(|url| url.trim_start_matches("http://").to_owned());
     server.address = host(&ready["edge"]).context("the ready line names no edge")?;
     let admin = host(&ready["admin"]["edge"]).context("the ready line names no admin address")?;
@@ -206,10 +208,12 @@ impl Load<'_> {
     /// Puts the load on from core 1.
     pub(crate) fn put_on(&self, address: &str) -> anyhow::Result<Loaded> {
         let mut command = pinned(LOAD_CORE, &own_program()?);
-        command
-            .args(["bench", "load", "--address", address, "--requests"])
-            .arg(self.requests)
-            .args(["--connections", &self.connections.to_string(), "--seconds", &self.seconds.to_string()]);
+        command.args(["bench", "load", "--address", address, "--requests"]).arg(self.requests).args([
+            "--connections",
+            &self.connections.to_string(),
+            "--seconds",
+            &self.seconds.to_string(),
+        ]);
         if let Some(rate) = self.rate {
             command.args(["--rate", &rate.to_string()]);
         }

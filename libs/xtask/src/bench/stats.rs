@@ -40,7 +40,8 @@ impl Interval {
         let mut state = 0x5EED_u64;
         let mut medians: Vec<f64> = (0..RESAMPLES)
             .map(|_| {
-                let mut sample: Vec<f64> = values.iter().map(|_| values[(next(&mut state) % values.len() as u64) as usize]).collect();
+                let mut sample: Vec<f64> =
+                    values.iter().map(|_| values[(next(&mut state) % values.len() as u64) as usize]).collect();
                 sample.sort_by(f64::total_cmp);
                 median(&sample)
             })

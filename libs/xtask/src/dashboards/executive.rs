@@ -9,7 +9,8 @@ const BASELINE: &str = r#"source="baseline""#;
 
 pub(super) fn dashboard() -> Dashboard {
     let day = |counter, matchers| increase(counter, "1d", "", matchers);
-    let ratio = |counter, matchers| format!("{} / {}", day(counter, matchers), day(&PERSONALIZATION_IMPRESSIONS, matchers));
+    let ratio =
+        |counter, matchers| format!("{} / {}", day(counter, matchers), day(&PERSONALIZATION_IMPRESSIONS, matchers));
     // What the baseline earned per impression, times the personalised impressions, is what would have been earned.
     let impact = format!(
         "({} - {} / {} * {}) / 100",

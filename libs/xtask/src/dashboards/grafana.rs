@@ -92,7 +92,8 @@ fn panel_json(panel: &Panel, id: u32, place: Value) -> Value {
     if let Some((base, steps)) = &panel.colours {
         let base = json!({ "value": null, "color": base });
         let steps = steps.iter().map(|(value, colour)| json!({ "value": value, "color": colour }));
-        defaults["thresholds"] = json!({ "mode": "absolute", "steps": std::iter::once(base).chain(steps).collect::<Vec<_>>() });
+        defaults["thresholds"] =
+            json!({ "mode": "absolute", "steps": std::iter::once(base).chain(steps).collect::<Vec<_>>() });
         if panel.view != View::Graph {
             defaults["color"] = json!({ "mode": "thresholds" });
         }

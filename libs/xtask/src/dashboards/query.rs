@@ -47,9 +47,8 @@ pub(super) fn quantile(q: f64, histogram: &Entry<Histogram>, by: &str, matchers:
 }
 
 pub(super) fn mean(histogram: &Entry<Histogram>, by: &str, matchers: &str) -> String {
-    let part = |suffix| {
-        aggregate("sum", by, &format!("rate({}[$__rate_interval])", series(histogram, suffix, matchers)))
-    };
+    let part =
+        |suffix| aggregate("sum", by, &format!("rate({}[$__rate_interval])", series(histogram, suffix, matchers)));
     format!("{} / {}", part("_sum"), part("_count"))
 }
 
@@ -63,8 +62,8 @@ pub(super) fn estimate(estimate: &Entry<Estimate>) -> String {
 
 /// The query as it is when everything is chosen, for asking Prometheus without Grafana.
 pub(super) fn filled_in(expr: &str) -> String {
-    let everything = ["$region", "$job", "$instance", "$pop"].iter().fold(expr.to_owned(), |expr, variable| {
-        expr.replace(&format!("\"{variable}\""), "\".*\"")
-    });
+    let everything = ["$region", "$job", "$instance", "$pop"]
+        .iter()
+        .fold(expr.to_owned(), |expr, variable| expr.replace(&format!("\"{variable}\""), "\".*\""));
     everything.replace("$__rate_interval", "1m").replace("$__range", "1h")
 }

@@ -98,7 +98,8 @@ fn of_tests(name: &str, rules: &[&Rule], kit: &Kit) -> Vec<String> {
     for test in kit.tests.iter().filter(|test| test.name.starts_with(&prefix)) {
         let own = test.promql_expr_test.iter().filter(|check| check.expr.contains(&format!("\"{name}\"")));
         let (fires, silent): (Vec<_>, Vec<_>) = own.partition(|check| !check.exp_samples.is_empty());
-        let said = |case: &str| test.name[prefix.len()..].split(|c: char| !c.is_alphanumeric()).any(|word| word == case);
+        let said =
+            |case: &str| test.name[prefix.len()..].split(|c: char| !c.is_alphanumeric()).any(|word| word == case);
         let proven = |case: &str| match case {
             "fires" | "alone" => !fires.is_empty(),
             "quiet" | "resets" => !silent.is_empty(),
@@ -117,7 +118,8 @@ fn of_runbook(name: &str, rules: &[&Rule], text: &str) -> Vec<String> {
     if text.lines().next() != Some(format!("# {name}").as_str()) {
         problems.push(format!("docs/runbooks/{name}.md: the first line must be `# {name}`"));
     }
-    let panels: BTreeSet<&str> = rules.iter().filter_map(|rule| rule.annotations.get("panel")).map(String::as_str).collect();
+    let panels: BTreeSet<&str> =
+        rules.iter().filter_map(|rule| rule.annotations.get("panel")).map(String::as_str).collect();
     let unnamed = panels.into_iter().filter(|panel| !text.contains(&format!("*{panel}*")));
     problems.extend(unnamed.map(|panel| format!("docs/runbooks/{name}.md: the panel *{panel}* is not named")));
     for section in ["## Meaning", "## Impact", "## Diagnosis", "## Resolution", "## Escalation"] {

@@ -20,7 +20,8 @@ pub(super) fn problems(root: &Path, known: &Known) -> anyhow::Result<Vec<String>
     for file in listed(&root.join("docs/runbooks"), "md")? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        problems.extend(of_runbook(&text, &panels, known).into_iter().map(|why| format!("docs/runbooks/{name}: {why}")));
+        problems
+            .extend(of_runbook(&text, &panels, known).into_iter().map(|why| format!("docs/runbooks/{name}: {why}")));
     }
     Ok(problems)
 }
@@ -38,13 +39,15 @@ pub(super) fn of_runbook(text: &str, panels: &BTreeSet<&str>, known: &Known) -> 
         let family = word.split('_').next().unwrap_or_default();
         families.contains(family) && ENDINGS.iter().any(|ending| word.ends_with(ending))
     };
-    let unknown: BTreeSet<&str> = words.filter(metric_like).filter(|word| !known.has(word) && !is_histogram(word)).collect();
+    let unknown: BTreeSet<&str> =
+        words.filter(metric_like).filter(|word| !known.has(word) && !is_histogram(word)).collect();
     problems.extend(unknown.into_iter().map(|word| format!("no metric is called {word}")));
     problems
 }
 
 /// Words that end so and begin like a metric are meant as one.
-const ENDINGS: &[&str] = &["_total", "_seconds", "_bytes", "_percent", "_ratio", "_bucket", "_count", "_sum", "_lag", "_status"];
+const ENDINGS: &[&str] =
+    &["_total", "_seconds", "_bytes", "_percent", "_ratio", "_bucket", "_count", "_sum", "_lag", "_status"];
 
 /// Text may speak of a histogram as a whole.
 fn is_histogram(word: &str) -> bool {

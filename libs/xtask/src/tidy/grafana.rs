@@ -12,7 +12,9 @@ pub(super) fn problems(name: &str, dashboard: &Value, known: &Known) -> Vec<Stri
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let variables = list(&dashboard["templating"]["list"]);
     let has = |wanted: &str| variables.iter().any(|variable| variable["name"] == wanted);
-    problems.extend(VARIABLES.iter().filter(|variable| !has(variable)).map(|variable| format!("{name}: no variable {variable}")));
+    problems.extend(
+        VARIABLES.iter().filter(|variable| !has(variable)).map(|variable| format!("{name}: no variable {variable}")),
+    );
     for key in ["title", "description", "uid"] {
         if text(&dashboard[key]).is_empty() {
             problems.push(format!("{name}: no {key}"));
@@ -41,7 +43,9 @@ pub(super) fn problems(name: &str, dashboard: &Value, known: &Known) -> Vec<Stri
         }
         for target in &targets {
             let expr = text(&target["expr"]);
-            problems.extend(promql::problems(expr, Place::Dashboard, known).into_iter().map(|why| format!("{place}: {why}")));
+            problems.extend(
+                promql::problems(expr, Place::Dashboard, known).into_iter().map(|why| format!("{place}: {why}")),
+            );
             problems.extend(promql::unchosen(expr).into_iter().map(|why| format!("{place}: {why}")));
             if text(&target["legendFormat"]).is_empty() {
                 problems.push(format!("{place}: no legend"));

@@ -66,8 +66,10 @@ pub(super) fn problems(expr: &str, place: Place<'_>, known: &Known) -> Vec<Strin
         Ok(parsed) => parsed,
         Err(why) => return vec![format!("does not parse: {why}")],
     };
-    let mut check = Check { known, place, problems: Vec::new(), labels: BTreeSet::new(), used: Vec::new(), free: false };
-    let renamed = matches!((&parsed, place), (Expr::VectorSelector(_), Place::Recording(name)) if !name.ends_with("_total"));
+    let mut check =
+        Check { known, place, problems: Vec::new(), labels: BTreeSet::new(), used: Vec::new(), free: false };
+    let renamed =
+        matches!((&parsed, place), (Expr::VectorSelector(_), Place::Recording(name)) if !name.ends_with("_total"));
     check.walk(&parsed, if renamed { Counters::Free } else { Counters::Strict });
     check.grouping();
     check.problems
@@ -218,7 +220,8 @@ impl Check<'_> {
             if name.ends_with("_total") && counters == Counters::Strict {
                 self.problems.push(format!("{name} is a counter and not under rate or increase"));
             }
-            let unknown = matchers().filter(|matcher| !TARGET.contains(&matcher.name.as_str()) && !labels.contains(&matcher.name.as_str()));
+            let unknown = matchers()
+                .filter(|matcher| !TARGET.contains(&matcher.name.as_str()) && !labels.contains(&matcher.name.as_str()));
             self.problems.extend(unknown.map(|matcher| format!("{name} has no label {}", matcher.name)));
             // Its own labels may be grouped by.
             self.free |= !labels.is_empty();
@@ -237,7 +240,8 @@ impl Check<'_> {
         });
         let Some(pattern) = by_name else { return self.problems.push("a selector names no metric".into()) };
         self.free = true;
-        let series = catalogue::all().flat_map(|metric| metric.exposed().into_iter().map(move |series| (metric, series)));
+        let series =
+            catalogue::all().flat_map(|metric| metric.exposed().into_iter().map(move |series| (metric, series)));
         let found: Vec<(&Metric, String)> = series.filter(|(_, series)| pattern.is_match(series)).collect();
         if found.is_empty() {
             self.problems.push("a selector's pattern matches no metric".into());
@@ -255,7 +259,9 @@ impl Check<'_> {
         let Some(key) = metric.labels.iter().find(|key| key.name == label) else {
             return self.problems.push(format!("{name} has no label {label}"));
         };
-        let Some(values) = key.closed().filter(|_| !matcher.value.is_empty() && !matcher.value.contains('$')) else { return };
+        let Some(values) = key.closed().filter(|_| !matcher.value.is_empty() && !matcher.value.contains('$')) else {
+            return;
+        };
         let possible = match &matcher.op {
             MatchOp::Equal | MatchOp::NotEqual => values.contains(&matcher.value.as_str()),
             MatchOp::Re(pattern) | MatchOp::NotRe(pattern) => values.iter().any(|value| pattern.is_match(value)),
@@ -271,7 +277,9 @@ impl Check<'_> {
             return;
         }
         let own: BTreeSet<&str> = self.used.iter().flat_map(|keys| keys.iter().map(|key| key.name)).collect();
-        let known = |label: &str| TARGET.contains(&label) || label == "le" || own.contains(label) || self.known.labels.contains(label);
+        let known = |label: &str| {
+            TARGET.contains(&label) || label == "le" || own.contains(label) || self.known.labels.contains(label)
+        };
         let unknown: Vec<String> = self.labels.iter().filter(|label| !known(label)).cloned().collect();
         self.problems.extend(unknown.into_iter().map(|label| format!("no series of the query has a label {label}")));
     }

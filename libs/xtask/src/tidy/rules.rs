@@ -79,7 +79,8 @@ impl Rules {
         let lost = alerts.filter_map(|(alert, annotations)| {
             let annotation = |key: &str| annotations.get(key).map_or("", String::as_str);
             let (dashboard, panel) = (annotation("dashboard"), annotation("panel"));
-            let live = dashboards.iter().any(|one| one.name == dashboard && one.panels().any(|found| found.title == panel));
+            let live =
+                dashboards.iter().any(|one| one.name == dashboard && one.panels().any(|found| found.title == panel));
             (!live).then(|| format!("{alert}: dashboard {dashboard:?} has no panel {panel:?}"))
         });
         lost.collect()

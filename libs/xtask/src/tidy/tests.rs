@@ -70,7 +70,8 @@ fn what_the_catalogue_does_not_know_is_refused() {
 }
 
 fn alert(dashboard: &str, panel: &str) -> Rules {
-    let annotations = [("dashboard", dashboard), ("panel", panel)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let annotations =
+        [("dashboard", dashboard), ("panel", panel)].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let rule = Rule { alert: Some("Broken".into()), annotations: annotations.into(), ..Rule::default() };
     Rules { all: vec![rule], jobs: Vec::new() }
 }
@@ -87,10 +88,8 @@ fn an_alert_without_a_panel_is_refused() {
 
 #[test]
 fn a_limit_below_twice_the_worst_case_is_refused() {
-    let limit = |job: &str, limit| Rules {
-        jobs: vec![Job { job_name: job.into(), sample_limit: limit }],
-        ..Rules::default()
-    };
+    let limit =
+        |job: &str, limit| Rules { jobs: vec![Job { job_name: job.into(), sample_limit: limit }], ..Rules::default() };
     assert!(limit("edge", Some(6_000)).scrape_limits().is_empty());
     assert!(limit("prometheus", None).scrape_limits().is_empty());
     for (job, most) in [("edge", Some(500)), ("attune", Some(6_000)), ("origin", None)] {
@@ -129,8 +128,14 @@ fn a_panel_that_lacks_something_is_refused() {
     changed(|json| json["panels"][panel]["targets"] = serde_json::json!([]), "Edge: no query");
     changed(|json| json["panels"][panel]["datasource"]["uid"] = "P1".into(), "Edge: the data source is not");
     changed(|json| json["panels"][panel]["targets"][0]["legendFormat"] = "".into(), "Edge: no legend");
-    changed(|json| json["panels"][panel]["targets"][0]["expr"] = "max(edge_users)".into(), "edge_users is not narrowed by $job");
-    changed(|json| json["panels"][panel]["targets"][0]["expr"] = "max(edge_visitors)".into(), "Edge: edge_visitors is not in");
+    changed(
+        |json| json["panels"][panel]["targets"][0]["expr"] = "max(edge_users)".into(),
+        "edge_users is not narrowed by $job",
+    );
+    changed(
+        |json| json["panels"][panel]["targets"][0]["expr"] = "max(edge_visitors)".into(),
+        "Edge: edge_visitors is not in",
+    );
     changed(|json| json["templating"]["list"] = serde_json::json!([]), "operations: no variable pop");
     changed(|json| json["description"] = "".into(), "operations: no description");
 }

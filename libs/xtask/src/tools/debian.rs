@@ -35,7 +35,8 @@ pub(super) fn download(folder: &Path, packages: &[&'static str]) -> anyhow::Resu
         fs::create_dir_all(apt.join(part)).context("create folders for apt-get")?;
     }
     let signed = if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-    fs::write(apt.join("sources.list"), format!("deb {signed}{mirror} {SUITE} main\n")).context("write a source list")?;
+    fs::write(apt.join("sources.list"), format!("deb {signed}{mirror} {SUITE} main\n"))
+        .context("write a source list")?;
     fs::write(apt.join("status"), "").context("write a package status")?;
 
     eprintln!("reading the package lists of Debian {SUITE}");
@@ -81,7 +82,13 @@ fn own(apt: &Path) -> Command {
         command.arg("-o").arg(format!("{key}={}", place.display()));
     }
     // The folder is ours alone, so apt's own user cannot write there.
-    for option in ["APT::Sandbox::User=", "Acquire::Languages=none", "Acquire::Retries=2", "Acquire::http::Timeout=20", "APT::Update::Error-Mode=any"] {
+    for option in [
+        "APT::Sandbox::User=",
+        "Acquire::Languages=none",
+        "Acquire::Retries=2",
+        "Acquire::http::Timeout=20",
+        "APT::Update::Error-Mode=any",
+    ] {
         command.args(["-o", option]);
     }
     command.args(["-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false", "-q"]);

@@ -81,7 +81,9 @@ fn a_real_prometheus_loads_every_rule() {
         prometheus.rules()
     });
     let rules = looked_up.expect("rules within a minute");
-    let texts = names(&folder.join("rules")).into_iter().map(|name| fs::read_to_string(folder.join("rules").join(name)).unwrap());
+    let texts = names(&folder.join("rules"))
+        .into_iter()
+        .map(|name| fs::read_to_string(folder.join("rules").join(name)).unwrap());
     let written: usize = texts.map(|text| text.matches("- alert: ").count() + text.matches("- record: ").count()).sum();
     assert_eq!(rules.len(), written);
     let failed: Vec<_> = rules.iter().filter(|rule| rule["health"] == "err").collect();
@@ -109,7 +111,11 @@ fn every_rule_does_what_its_tests_say() {
 #[test]
 fn a_rule_that_does_not_parse_is_refused() {
     let Some(promtool) = tool("promtool", "a_rule_that_does_not_parse_is_refused") else { return };
-    let copy = changed("rules/critical.yml", "region:api_errors:ratio_rate5m > 0.01", "region:api_errors:ratio_rate5m > > 0.01");
+    let copy = changed(
+        "rules/critical.yml",
+        "region:api_errors:ratio_rate5m > 0.01",
+        "region:api_errors:ratio_rate5m > > 0.01",
+    );
     let output = run(&promtool, &["check", "config", "prometheus.yml"], copy.path());
     assert!(!output.status.success() && text(&output).contains("could not parse expression"), "{}", text(&output));
 }
@@ -130,7 +136,8 @@ fn amtool_accepts_the_configuration() {
     passes(&run(&amtool, &["check-config", "alertmanager.yml"], &folder));
 
     let copy = tempfile::tempdir().unwrap();
-    let broken = fs::read_to_string(folder.join("alertmanager.yml")).unwrap().replacen("receiver: log", "receiver: nobody", 1);
+    let broken =
+        fs::read_to_string(folder.join("alertmanager.yml")).unwrap().replacen("receiver: log", "receiver: nobody", 1);
     fs::write(copy.path().join("alertmanager.yml"), broken).unwrap();
     let output = run(&amtool, &["check-config", "alertmanager.yml"], copy.path());
     assert!(!output.status.success() && text(&output).contains("nobody"), "{}", text(&output));

@@ -56,7 +56,8 @@ impl Server {
 
     /// Alerts for Alertmanager. Labels are `name=value` between spaces.
     pub(crate) fn post(&self, alerts: &[&str]) {
-        let annotations = json!({"summary": "s", "description": "d", "runbook_url": "r", "dashboard": "d", "panel": "p"});
+        let annotations =
+            json!({"summary": "s", "description": "d", "runbook_url": "r", "dashboard": "d", "panel": "p"});
         let alerts: Vec<Value> =
             alerts.iter().map(|labels| json!({"labels": labels_of(labels), "annotations": annotations})).collect();
         self.call("POST", "/api/v2/alerts", &Value::from(alerts).to_string()).unwrap();

@@ -160,9 +160,8 @@ fn lists(split: &Split, bundle: &Bundle) -> Vec<List> {
 
 /// How many candidates stand above the target; ties by item number.
 fn above(scores: &[f32], items: &[ItemIx], target: usize) -> usize {
-    let better = |&(score, item): &(&f32, &ItemIx)| {
-        score.total_cmp(&scores[target]).then(items[target].cmp(item)).is_gt()
-    };
+    let better =
+        |&(score, item): &(&f32, &ItemIx)| score.total_cmp(&scores[target]).then(items[target].cmp(item)).is_gt();
     scores.iter().zip(items).filter(better).count()
 }
 
@@ -192,8 +191,7 @@ fn show(options: &EvalOptions, outcome: &Outcome<'_>) -> anyhow::Result<()> {
     if options.json {
         return print_json(outcome);
     }
-    let mut parts =
-        vec![format!("{}: model {}\nprotocol: {}", outcome.data, outcome.model_version, outcome.protocol)];
+    let mut parts = vec![format!("{}: model {}\nprotocol: {}", outcome.data, outcome.model_version, outcome.protocol)];
     parts.extend(outcome.slates.as_ref().map(slates::text));
     for list in &outcome.lists {
         let row = |row: &Row| {

@@ -98,7 +98,8 @@ pub(super) fn run(options: &EvalOptions) -> anyhow::Result<()> {
     ] {
         rows.push(row(&judge(name, &split, &lists), &baselines, Some(lists.facts)));
     }
-    let elsewhere = |&(name, recall_at_100, ndcg_at_10): &(&'static str, f64, f64)| Elsewhere { name, recall_at_100, ndcg_at_10 };
+    let elsewhere =
+        |&(name, recall_at_100, ndcg_at_10): &(&'static str, f64, f64)| Elsewhere { name, recall_at_100, ndcg_at_10 };
     let outcome = Outcome {
         event: "evaluated",
         data: &split.train.name,

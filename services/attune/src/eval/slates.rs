@@ -135,7 +135,9 @@ pub(super) fn judge(held: &HeldOut, bundle: &Bundle, world: Option<&World>) -> O
         let vector = bundle.user_vector(&table, &input);
         let chances = bundle.rank(&table, &input, &vector, &slate.items).click;
         length += slate.items.len();
-        first.extend(chances.first().zip(slate.clicked.first()).map(|(&p, &hit)| (f64::from(p), f64::from(u8::from(hit)))));
+        first.extend(
+            chances.first().zip(slate.clicked.first()).map(|(&p, &hit)| (f64::from(p), f64::from(u8::from(hit)))),
+        );
         every.extend(chances.iter().zip(&slate.clicked).map(|(&p, &hit)| (f64::from(p), f64::from(u8::from(hit)))));
         let true_chance = |item| world.map(|w| w.click_probability(slate.user as u32, slate.context, item, 0));
         let true_chances: Vec<f64> = slate.items.iter().filter_map(|&item| true_chance(item)).collect();
@@ -192,7 +194,8 @@ fn ndcg(scores: &[f64], clicked: &[bool]) -> f64 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     let gain = |place: usize| 1.0 / (place as f64 + 2.0).log2();
-    let found: f64 = order.iter().take(DEPTH).enumerate().filter(|(_, i)| clicked[**i]).map(|(place, _)| gain(place)).sum();
+    let found: f64 =
+        order.iter().take(DEPTH).enumerate().filter(|(_, i)| clicked[**i]).map(|(place, _)| gain(place)).sum();
     let best: f64 = (0..clicked.iter().filter(|c| **c).count().min(DEPTH)).map(gain).sum();
     if best > 0.0 { found / best } else { 0.0 }
 }
@@ -282,7 +285,10 @@ mod tests {
         let shown: usize = held.slates.iter().map(|s| s.items.len()).sum();
         assert!((0.15..0.25).contains(&(shown as f64 / logged)), "{shown} of {logged}");
         assert!(held.slates.iter().any(|s| s.clicked.contains(&true)));
-        let bare = Dataset { events: data.events.iter().map(|e| attune_dataset::DatasetEvent { slate: None, ..*e }).collect(), ..data };
+        let bare = Dataset {
+            events: data.events.iter().map(|e| attune_dataset::DatasetEvent { slate: None, ..*e }).collect(),
+            ..data
+        };
         assert!(hold_out(&bare, false).is_none());
     }
 }

@@ -52,7 +52,8 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 }
 
 pub(super) fn how_to_install(name: &str) -> String {
-    let folder = folder().map_or_else(|| "$ATTUNE_TOOLS/bin".to_owned(), |tools| tools.join("bin").display().to_string());
+    let folder =
+        folder().map_or_else(|| "$ATTUNE_TOOLS/bin".to_owned(), |tools| tools.join("bin").display().to_string());
     let task = match name {
         // Built from source, in minutes.
         "jaeger" => "check telemetry traces",

@@ -1,7 +1,7 @@
 //! One decision again: the stages in order, each held against its digest.
 
 use attune_decision::{
-    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Posteriors, Sampler, Scratch, ScoredItems,
+    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Posteriors, Sampler, ScoredItems, Scratch,
     SourceKind, Stage, choose, digest_of, favourites,
 };
 use attune_domain::{Context, ItemIx, Level, UserState};
@@ -73,7 +73,8 @@ fn compare(record: &DecisionRecord, decided: &Decided) -> Option<Difference> {
 }
 
 fn run(record: &DecisionRecord, materials: &Materials) -> Result<Decided, Difference> {
-    let malformed = |what: &str| Difference { stage: Stage::Context, detail: format!("the record's {what} is malformed") };
+    let malformed =
+        |what: &str| Difference { stage: Stage::Context, detail: format!("the record's {what} is malformed") };
     let context = convert::context(record.context.as_ref()).map_err(|_| malformed("context"))?;
     match Path::from_code(record.path).ok_or_else(|| malformed("path"))? {
         Path::Hit => hit(record, materials, context),

@@ -220,7 +220,12 @@ impl Source {
     }
 
     /// The index generation the record names: that of the snapshot, or one built again from the item table.
-    fn index(&self, record: &DecisionRecord, serving: &Serving, cache: &mut MaterialsCache) -> Option<Arc<VectorIndex>> {
+    fn index(
+        &self,
+        record: &DecisionRecord,
+        serving: &Serving,
+        cache: &mut MaterialsCache,
+    ) -> Option<Arc<VectorIndex>> {
         if record.index.is_empty() {
             return None;
         }

@@ -186,7 +186,8 @@ mod tests {
         for good in ["http://127.0.0.1:8080", "http://edge:80/", "http://[::1]:8080"] {
             assert!(EdgeClient::new(good, Duration::from_secs(1)).is_ok(), "{good}");
         }
-        for bad in ["", "127.0.0.1:8080", "https://edge", "http://", "http://edge/v1", "http://edge/?x=1", "http://a b"] {
+        for bad in ["", "127.0.0.1:8080", "https://edge", "http://", "http://edge/v1", "http://edge/?x=1", "http://a b"]
+        {
             assert!(EdgeClient::new(bad, Duration::from_secs(1)).is_err(), "{bad}");
         }
     }

@@ -34,11 +34,7 @@ impl Latencies {
 
     /// A p99 of fewer than a hundred samples is the maximum under another name, so it is absent.
     pub(crate) fn report(&self) -> LatencyReport {
-        LatencyReport {
-            p50_ms: self.quantile(0.5, 1),
-            p99_ms: self.quantile(0.99, 100),
-            samples: self.total,
-        }
+        LatencyReport { p50_ms: self.quantile(0.5, 1), p99_ms: self.quantile(0.99, 100), samples: self.total }
     }
 
     fn quantile(&self, q: f64, least: u64) -> Option<f64> {

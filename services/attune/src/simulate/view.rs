@@ -11,7 +11,10 @@ pub(crate) enum View {
     Json,
     Plain,
     /// A line each; indicatif cuts them at the terminal's width.
-    Terminal { all: MultiProgress, lines: Vec<ProgressBar> },
+    Terminal {
+        all: MultiProgress,
+        lines: Vec<ProgressBar>,
+    },
 }
 
 impl View {
@@ -39,8 +42,8 @@ impl View {
             Self::Terminal { all, lines } => {
                 let text: Vec<String> = table(report).lines().map(str::to_owned).collect();
                 while lines.len() < text.len() {
-                    let style = ProgressStyle::with_template("{wide_msg}")
-                        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+                    let style =
+                        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
                     lines.push(all.add(ProgressBar::new_spinner().with_style(style)));
                 }
                 let rest = std::iter::repeat(String::new());
@@ -86,10 +89,7 @@ pub(crate) fn table(report: &WalkReport) -> String {
     ));
     rows.push(("model", report.model_versions.join(", ")));
     rows.push(("errors", errors(report)));
-    rows.push((
-        "latency",
-        format!("p50 {}, p99 {}", millis(report.latency.p50_ms), millis(report.latency.p99_ms)),
-    ));
+    rows.push(("latency", format!("p50 {}, p99 {}", millis(report.latency.p50_ms), millis(report.latency.p99_ms))));
     rows.push(("edge hits", optional_percent(report.hit_share)));
     rows.push(("levels", levels(report)));
     rows.push((
@@ -108,12 +108,20 @@ pub(crate) fn table(report: &WalkReport) -> String {
     }
     rows.push(("treatment", arm(&report.treatment)));
     rows.push(("holdout", arm(&report.holdout)));
-    rows.push(("lift", match (&report.lift, &report.lift_absent) {
-        (Some(lift), _) => {
-            format!("{:+.1} % (95 % interval {:+.1} to {:+.1} %)", lift.value * 100.0, lift.low * 100.0, lift.high * 100.0)
-        }
-        (None, why) => format!("not yet: {}", why.as_deref().unwrap_or("too few samples")),
-    }));
+    rows.push((
+        "lift",
+        match (&report.lift, &report.lift_absent) {
+            (Some(lift), _) => {
+                format!(
+                    "{:+.1} % (95 % interval {:+.1} to {:+.1} %)",
+                    lift.value * 100.0,
+                    lift.low * 100.0,
+                    lift.high * 100.0
+                )
+            }
+            (None, why) => format!("not yet: {}", why.as_deref().unwrap_or("too few samples")),
+        },
+    ));
     let window = report.truth.window_seconds;
     rows.push(("truth", truth("overall", report.truth.overall.as_ref())));
     rows.push(("", truth(&format!("first {window:.0} s"), report.truth.first.as_ref())));

@@ -1,10 +1,10 @@
 //! One visitor: ask, look, click, say so, think, again.
 
+use super::Pace;
 use super::client::{EdgeClient, Failure};
 use super::report::Example;
 use super::tally::{Tally, Visited, Worth};
 use super::wire::{Answer, Ask, AskContext, Batch, Event};
-use super::Pace;
 use attune_dataset::world::Visit;
 use attune_dataset::{Visitor, World};
 use attune_domain::{Context, EventKind, ItemIx, PageType, Variant};
@@ -142,11 +142,7 @@ impl Walker {
             limit: SLATE,
             item_id: item.and_then(|ix| self.shared.world.items().get(ix.index())).map(|item| item.id.as_str()),
             query: self.likes.first().map(String::as_str).filter(|_| context.page == PageType::Search),
-            context: AskContext {
-                device: context.device.as_str(),
-                geo: context.geo.as_str(),
-                session_id: &session,
-            },
+            context: AskContext { device: context.device.as_str(), geo: context.geo.as_str(), session_id: &session },
         };
         self.shared.pace.turn().await;
         self.shared.tally.lock().asked();

@@ -24,7 +24,10 @@ pub(super) async fn describe(source: &Source, record: &DecisionRecord) -> String
     let _ = writeln!(out, "slots      {} of {} eligible items", record.items.len(), record.eligible);
     match &estimated {
         Ok(Some(_)) => {
-            let _ = writeln!(out, "           propensity: share of {DRAWS} draws with the item on the page, and its standard error");
+            let _ = writeln!(
+                out,
+                "           propensity: share of {DRAWS} draws with the item on the page, and its standard error"
+            );
         }
         Ok(None) => {
             let _ = writeln!(out, "           propensity: 1, nothing is drawn in a list of favourites");
@@ -56,7 +59,11 @@ fn head(record: &DecisionRecord) -> String {
     let reason = reason.and_then(LevelReason::from_code).map(|r| format!(" ({r})")).unwrap_or_default();
     let mut out = String::new();
     let path = path_name(record).unwrap_or("unknown path");
-    let _ = writeln!(out, "decision   {path}, variant {variant}, level {}{reason}, seed {:016x}", record.level, record.seed);
+    let _ = writeln!(
+        out,
+        "decision   {path}, variant {variant}, level {}{reason}, seed {:016x}",
+        record.level, record.seed
+    );
     let _ = write!(out, "           model {:016x}, catalogue offset {}", record.model, record.catalogue_offset);
     for (what, hash) in [("posteriors", &record.posteriors), ("index", &record.index)] {
         if !hash.is_empty() {

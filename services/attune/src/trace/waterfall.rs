@@ -110,7 +110,8 @@ fn rows<'s, 'k>(spans: &'s [Placed<'k>]) -> Vec<Row<'s, 'k>> {
             None => tops.push(i),
         }
     }
-    let newest_first = |list: &mut Vec<usize>| list.sort_by_key(|&i| std::cmp::Reverse(spans[i].span.start_time_unix_nano));
+    let newest_first =
+        |list: &mut Vec<usize>| list.sort_by_key(|&i| std::cmp::Reverse(spans[i].span.start_time_unix_nano));
     newest_first(&mut tops);
     let mut open: Vec<_> = tops.into_iter().map(|i| (i, 0)).collect();
     let mut rows = Vec::with_capacity(spans.len());

@@ -22,8 +22,7 @@ use time::format_description::well_known::Rfc3339;
 
 pub const ITEMS: u32 = 300;
 pub const USERS: u32 = 60;
-pub const CATEGORIES: [&str; 10] =
-    ["jazz", "rock", "folk", "soul", "punk", "dub", "swing", "opera", "metal", "house"];
+pub const CATEGORIES: [&str; 10] = ["jazz", "rock", "folk", "soul", "punk", "dub", "swing", "opera", "metal", "house"];
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn item(n: u32) -> String {

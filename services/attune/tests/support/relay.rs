@@ -38,7 +38,8 @@ impl Relay {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 let (client, to, seen) = (client.clone(), to.clone(), seen.clone());
-                let service = hyper::service::service_fn(move |request| pass(client.clone(), to.clone(), seen.clone(), request));
+                let service =
+                    hyper::service::service_fn(move |request| pass(client.clone(), to.clone(), seen.clone(), request));
                 tokio::spawn(
                     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service),
@@ -112,4 +113,3 @@ fn watched(body: Incoming, seen: &Arc<Mutex<Seen>>) -> Passed {
     })
     .boxed()
 }
-

@@ -16,7 +16,8 @@ impl Canary {
     pub fn new(what: impl Into<String>, word: &[u8]) -> Self {
         assert!(word.len() >= 12, "a shorter word could be there by chance");
         let hex: String = word.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut forms = vec![("clear", word.to_vec()), ("hex", hex.clone().into_bytes()), ("HEX", hex.to_uppercase().into())];
+        let mut forms =
+            vec![("clear", word.to_vec()), ("hex", hex.clone().into_bytes()), ("HEX", hex.to_uppercase().into())];
         for alphabet in [STANDARD, URL] {
             forms.extend((0..3).map(|before| ("base64", base64(word, before, alphabet))));
         }

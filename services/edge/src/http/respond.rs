@@ -214,8 +214,13 @@ mod tests {
 
     #[test]
     fn scores_are_written_to_six_digits() {
-        let cases =
-            [(0.0, "0.000000"), (1.0, "1.000000"), (0.087_767_36, "0.087767"), (1e-9, "0.000000"), (f32::NAN, "0.000000")];
+        let cases = [
+            (0.0, "0.000000"),
+            (1.0, "1.000000"),
+            (0.087_767_36, "0.087767"),
+            (1e-9, "0.000000"),
+            (f32::NAN, "0.000000"),
+        ];
         for (score, want) in cases {
             let mut out = Vec::new();
             write_score(&mut out, score);

@@ -205,7 +205,8 @@ mod tests {
         );
         let feedback = Feedback::from_body(body.as_bytes(), NOW).unwrap();
         assert_eq!(feedback.events.len(), 1);
-        let reasons: Vec<_> = feedback.rejected.iter().map(|r| (r.index, r.reason.split(':').next().unwrap())).collect();
+        let reasons: Vec<_> =
+            feedback.rejected.iter().map(|r| (r.index, r.reason.split(':').next().unwrap())).collect();
         assert_eq!(reasons, [(1, "position"), (2, "occurred_at"), (3, "3")]);
     }
 
@@ -224,6 +225,9 @@ mod tests {
             assert_eq!(problem.errors[0].pointer.as_deref(), Some(pointer));
         }
         let many = format!(r#"{{"events":[{}]}}"#, vec![event(""); 501].join(","));
-        assert_eq!(Feedback::from_body(many.as_bytes(), NOW).unwrap_err().errors[0].pointer.as_deref(), Some("/events"));
+        assert_eq!(
+            Feedback::from_body(many.as_bytes(), NOW).unwrap_err().errors[0].pointer.as_deref(),
+            Some("/events")
+        );
     }
 }

@@ -20,11 +20,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
 pub(crate) fn item(id: ItemId, bytes: &[u8]) -> Result<Item, Problem> {
     let object = object(bytes)?;
     let mut checker = Checker::new(Naming::Body);
-    checker.unknown_fields(
-        "",
-        &object,
-        &["title", "categories", "attributes", "price", "created_at", "available"],
-    );
+    checker.unknown_fields("", &object, &["title", "categories", "attributes", "price", "created_at", "available"]);
     let title = checker.text("/title", object.get("title")).unwrap_or_default().to_owned();
     if title.len() > MAX_TITLE_BYTES {
         checker.fail("/title", format!("must be at most {MAX_TITLE_BYTES} bytes"));

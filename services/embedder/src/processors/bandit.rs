@@ -13,24 +13,16 @@ pub(crate) const DAY_MS: i64 = 86_400_000;
 /// The outcome an event speaks about; nothing where it may not move posteriors.
 pub(crate) fn outcome(event: &LoggedEvent, window: Duration) -> Option<OutcomeKey> {
     let request = event.request_id?;
-    let counts =
-        event.in_decision && !event.imported && event.item.is_known() && bits_of(event.kind) != 0;
+    let counts = event.in_decision && !event.imported && event.item.is_known() && bits_of(event.kind) != 0;
     let decided = request.unix_millis();
-    let late = event.accepted_at.saturating_sub(decided)
-        > i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-    (counts && !late).then_some(OutcomeKey {
-        day: decided.div_euclid(DAY_MS),
-        request,
-        item: event.item,
-    })
+    let late = event.accepted_at.saturating_sub(decided) > i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    (counts && !late).then_some(OutcomeKey { day: decided.div_euclid(DAY_MS), request, item: event.item })
 }
 
 fn bits_of(kind: EventKind) -> u8 {
     match kind {
         EventKind::Impression => OUTCOME_IMPRESSION,
-        EventKind::Click | EventKind::Conversion | EventKind::Like => {
-            OUTCOME_IMPRESSION | OUTCOME_REWARD
-        }
+        EventKind::Click | EventKind::Conversion | EventKind::Like => OUTCOME_IMPRESSION | OUTCOME_REWARD,
         EventKind::Dwell | EventKind::Hide => 0,
     }
 }

@@ -1,11 +1,6 @@
 //! Stores, records and a consumer to run over them.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "each test binary uses its part"
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
 
 pub use attune_proto::state::v1::Event;
 
@@ -57,9 +52,7 @@ pub fn decided(user: u32, request: u32, item: u32, kind: EventKind) -> Event {
 pub fn user_record(event: Event) -> Bytes {
     let user: u32 = event.event_id.split(':').next().and_then(|n| n.parse().ok()).unwrap();
     let uid = Bytes::copy_from_slice(&uid(user).0);
-    wire::UserRecord { uid, record: Some(wire::user_record::Record::Event(event)) }
-        .encode_to_vec()
-        .into()
+    wire::UserRecord { uid, record: Some(wire::user_record::Record::Event(event)) }.encode_to_vec().into()
 }
 
 pub fn record(value: Bytes) -> Record {
@@ -89,11 +82,7 @@ impl Bed {
     /// The same log, and a store that holds these fences and nothing else.
     pub async fn with_fresh_store_fenced(self, fences: &[(Uid, u64)]) -> Self {
         let bed = Self { log: self.log, ..Self::memory() };
-        let fenced = EffectBatch {
-            consumer: USER_EVENTS_CONSUMER,
-            erased: fences.to_vec(),
-            ..Default::default()
-        };
+        let fenced = EffectBatch { consumer: USER_EVENTS_CONSUMER, erased: fences.to_vec(), ..Default::default() };
         bed.store.apply(fenced).await.unwrap();
         bed
     }
@@ -108,20 +97,15 @@ impl Bed {
     }
 
     pub async fn write_attributes(&self, user: u32, attributes: &[(&str, &str)]) {
-        let attribute = |(name, value): &(&str, &str)| wire::Attribute {
-            name: (*name).into(),
-            value: (*value).into(),
-        };
+        let attribute = |(name, value): &(&str, &str)| wire::Attribute { name: (*name).into(), value: (*value).into() };
         let uid = Bytes::copy_from_slice(&uid(user).0);
-        let update =
-            wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect() };
+        let update = wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect() };
         self.write_raw(Topic::UserUpdates, update.encode_to_vec().into()).await;
     }
 
     pub async fn erase(&self, user: u32) {
         let erased = wire::user_record::Record::Erased(wire::Erased { at: NOW });
-        let erased =
-            wire::UserRecord { uid: Bytes::copy_from_slice(&uid(user).0), record: Some(erased) };
+        let erased = wire::UserRecord { uid: Bytes::copy_from_slice(&uid(user).0), record: Some(erased) };
         self.write_raw(Topic::UserEvents, erased.encode_to_vec().into()).await;
     }
 
@@ -139,8 +123,7 @@ impl Bed {
             [(Topic::UserEvents, USER_EVENTS_CONSUMER), (Topic::UserUpdates, USER_UPDATES_CONSUMER)]
         {
             let end = self.log.bounds(topic).await.unwrap().end;
-            let applied =
-                self.store.wait_applied(consumer, end, Duration::from_secs(60)).await.unwrap();
+            let applied = self.store.wait_applied(consumer, end, Duration::from_secs(60)).await.unwrap();
             assert_eq!(applied, end, "{consumer} did not catch up");
         }
         self.announced_all().await;
@@ -159,16 +142,10 @@ impl Bed {
         }
         let mut from = 0;
         loop {
-            let found = self
-                .log
-                .read(Topic::StateVersions, from, 1_000, Duration::from_secs(10))
-                .await
-                .unwrap();
+            let found = self.log.read(Topic::StateVersions, from, 1_000, Duration::from_secs(10)).await.unwrap();
             assert!(!found.is_empty(), "the last move was not announced");
             from = found[found.len() - 1].0 + 1;
-            let newest = |r: &Record| {
-                wire::StateVersion::decode(r.value.clone()).unwrap().next_offset >= end
-            };
+            let newest = |r: &Record| wire::StateVersion::decode(r.value.clone()).unwrap().next_offset >= end;
             if found.iter().any(|(_, record)| newest(record)) {
                 return;
             }

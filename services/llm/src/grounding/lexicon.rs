@@ -2,8 +2,8 @@
 
 use crate::factors::Kind;
 use attune_domain::Reason::{
-    CohortFavourite, Exploration, Favourite, FavouriteCategory, Fresh, Popular, RelatedItem,
-    SearchMatch, SimilarToRecent, TasteMatch, Trending,
+    CohortFavourite, Exploration, Favourite, FavouriteCategory, Fresh, Popular, RelatedItem, SearchMatch,
+    SimilarToRecent, TasteMatch, Trending,
 };
 
 const fn of(reason: attune_domain::Reason) -> Kind {
@@ -160,16 +160,7 @@ pub(super) const CLAIMS: &[(&[&str], &[Kind])] = &[
         &[of(Popular), of(Trending), of(CohortFavourite), of(Favourite)],
     ),
     (
-        &[
-            " new ",
-            " newly ",
-            " newest ",
-            " fresh",
-            " just added ",
-            " just arrived ",
-            " just released ",
-            " latest ",
-        ],
+        &[" new ", " newly ", " newest ", " fresh", " just added ", " just arrived ", " just released ", " latest "],
         &[of(Fresh), of(Exploration), Kind::Age],
     ),
     (
@@ -196,10 +187,7 @@ pub(super) const CLAIMS: &[(&[&str], &[Kind])] = &[
         ],
         &[of(SimilarToRecent), of(TasteMatch)],
     ),
-    (
-        &[" recent"],
-        &[of(SimilarToRecent), of(TasteMatch), of(FavouriteCategory), of(Fresh), Kind::Age],
-    ),
+    (&[" recent"], &[of(SimilarToRecent), of(TasteMatch), of(FavouriteCategory), of(Fresh), Kind::Age]),
     (&[" search", " looking for ", " you asked ", " your query "], &[of(SearchMatch)]),
     (
         &[
@@ -224,13 +212,7 @@ pub(super) const CLAIMS: &[(&[&str], &[Kind])] = &[
         &[of(TasteMatch), of(FavouriteCategory), of(SimilarToRecent), of(CohortFavourite)],
     ),
     (
-        &[
-            " like you ",
-            " like yours ",
-            " similar tastes ",
-            " your taste in common ",
-            " people who share ",
-        ],
+        &[" like you ", " like yours ", " similar tastes ", " your taste in common ", " people who share "],
         &[of(CohortFavourite)],
     ),
     (&[" age ", " older ", " classic", " vintage "], &[Kind::Age]),

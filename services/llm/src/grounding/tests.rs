@@ -7,18 +7,13 @@ fn factors(title: &str, categories: &[&str], used: &[(&str, &[&str])]) -> Factor
     let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
     let raw: Vec<_> = used
         .iter()
-        .map(|(code, evidence)| RawFactor {
-            code: (*code).into(),
-            weight: 0.0,
-            evidence: strings(evidence),
-        })
+        .map(|(code, evidence)| RawFactor { code: (*code).into(), weight: 0.0, evidence: strings(evidence) })
         .collect();
     Factors::new(title, &strings(categories), &raw).unwrap()
 }
 
 fn check(factors: &Factors, text: &str, want: Result<(), Ungrounded>) {
-    let grounding =
-        Grounding::new(factors, factors.categories().iter().map(String::as_str).chain(["Horror"]));
+    let grounding = Grounding::new(factors, factors.categories().iter().map(String::as_str).chain(["Horror"]));
     assert_eq!(grounding.check(text), want, "{text}");
 }
 
@@ -28,10 +23,7 @@ fn named_cases() {
     let f = factors(
         "Dark Knight, The (2008)",
         &["Action", "Crime"],
-        &[
-            ("similar_to_recent", &["Heat (1995)", "Mr. & Mrs. Smith"]),
-            ("favourite_category", &["Crime"]),
-        ],
+        &[("similar_to_recent", &["Heat (1995)", "Mr. & Mrs. Smith"]), ("favourite_category", &["Crime"])],
     );
     for grounded in [
         "You recently watched “Heat” and 'Mr. & Mrs. Smith', and this one is similar.",

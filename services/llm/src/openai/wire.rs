@@ -77,8 +77,7 @@ impl Chunk {
         if self.error.is_some() {
             return Err(GenerateError::Reported);
         }
-        let usage =
-            self.usage.map(|u| Tokens { input: u.prompt_tokens, output: u.completion_tokens });
+        let usage = self.usage.map(|u| Tokens { input: u.prompt_tokens, output: u.completion_tokens });
         let Some(choice) = self.choices.into_iter().next() else {
             return Ok(Step { text: None, finish: None, usage });
         };

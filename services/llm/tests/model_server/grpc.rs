@@ -32,10 +32,7 @@ fn request(title: &str, code: &str) -> wire::ReasonRequest {
     }
 }
 
-async fn read(
-    client: &mut LlmServiceClient<Channel>,
-    request: wire::ReasonRequest,
-) -> Vec<wire::ReasonResponse> {
+async fn read(client: &mut LlmServiceClient<Channel>, request: wire::ReasonRequest) -> Vec<wire::ReasonResponse> {
     let mut stream = client.reason(request).await.unwrap().into_inner();
     let mut pieces = Vec::new();
     while let Some(piece) = stream.message().await.unwrap() {
@@ -79,13 +76,9 @@ async fn an_explanation_crosses_two_networks_and_leaves_no_word_behind() {
     drop(client);
     assert!(rig.guard.flush(Duration::from_secs(10)));
     let kept = std::fs::read_to_string(traces).unwrap();
-    for present in [
-        "\"llm.reason\"",
-        "\"chat\"",
-        "gen_ai.usage.output_tokens",
-        "gen_ai.response.finish_reasons",
-        "\"degraded\"",
-    ] {
+    for present in
+        ["\"llm.reason\"", "\"chat\"", "gen_ai.usage.output_tokens", "gen_ai.response.finish_reasons", "\"degraded\""]
+    {
         assert!(kept.contains(present), "{present} in {kept}");
     }
     let logged = std::fs::read_to_string(logs).unwrap_or_default();
@@ -94,11 +87,7 @@ async fn an_explanation_crosses_two_networks_and_leaves_no_word_behind() {
     }
     assert_eq!(rig.metric("llm_requests_total{endpoint=\"reason\",status_code=\"200\"}"), 2.0);
     assert_eq!(rig.metric("llm_fallbacks_total{reason=\"backend_error\"}"), 1.0);
-    assert_eq!(
-        rig.metric("llm_errors_total{code=\"UNAVAILABLE\",endpoint=\"reason\"}"),
-        1.0,
-        "the model did fail"
-    );
+    assert_eq!(rig.metric("llm_errors_total{code=\"UNAVAILABLE\",endpoint=\"reason\"}"), 1.0, "the model did fail");
 }
 
 #[tokio::test]
@@ -121,8 +110,7 @@ async fn a_grpc_caller_that_leaves_stops_the_model() {
     let server = Server::always(vec![text("You liked Heat. It is"), Act::Hang]).await;
     let rig = rig(&config(&server.base_url(), &[]));
     let mut client = serve(&rig).await;
-    let mut stream =
-        client.reason(request("Ronin", "similar_to_recent")).await.unwrap().into_inner();
+    let mut stream = client.reason(request("Ronin", "similar_to_recent")).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap().text, "You liked Heat.");
     drop(stream);
     server.seen.until(|s| s.left.load(SeqCst) == 1).await;

@@ -21,16 +21,13 @@ use tokio::sync::Notify;
 const GOOD: &str = "You liked Heat, and this is similar.";
 
 fn factors(title: &str) -> Factors {
-    let raw =
-        RawFactor { code: "similar_to_recent".into(), weight: 1.0, evidence: vec!["Heat".into()] };
+    let raw = RawFactor { code: "similar_to_recent".into(), weight: 1.0, evidence: vec!["Heat".into()] };
     Factors::new(title, &["Crime".into()], &[raw]).unwrap()
 }
 
 fn config(base_url: &str, overrides: &[(&str, &str)]) -> LlmConfig {
-    let mut all = vec![
-        ("backend".to_owned(), "openai".to_owned()),
-        ("openai.base_url".to_owned(), base_url.to_owned()),
-    ];
+    let mut all =
+        vec![("backend".to_owned(), "openai".to_owned()), ("openai.base_url".to_owned(), base_url.to_owned())];
     // Long, so that only a test about time runs into them.
     for key in ["openai.first_chunk_timeout", "openai.total_timeout", "openai.concurrency.wait"] {
         all.push((key.to_owned(), "60s".to_owned()));
@@ -53,10 +50,7 @@ fn rig_with(config: &LlmConfig, telemetry: TelemetryConfig) -> Rig {
 }
 
 fn rig(config: &LlmConfig) -> Rig {
-    rig_with(
-        config,
-        TelemetryConfig { logs: attune_telemetry::LogTarget::Off, ..Default::default() },
-    )
+    rig_with(config, TelemetryConfig { logs: attune_telemetry::LogTarget::Off, ..Default::default() })
 }
 
 impl Rig {
@@ -84,10 +78,7 @@ impl Rig {
     fn metric(&self, series: &str) -> f64 {
         let all = encode(std::slice::from_ref(&self.telemetry), Format::Text);
         let line = all.lines().find(|l| l.starts_with(series) && !l.starts_with('#'));
-        line.and_then(|l| l.rsplit(' ').next())
-            .unwrap_or_else(|| panic!("{series} in {all}"))
-            .parse()
-            .unwrap()
+        line.and_then(|l| l.rsplit(' ').next()).unwrap_or_else(|| panic!("{series} in {all}")).parse().unwrap()
     }
 }
 
@@ -112,24 +103,14 @@ async fn sentences_arrive_while_the_rest_is_still_being_written() {
     let Some(Piece::Last(summary)) = answer.next().await else { panic!("a summary") };
     assert_eq!(answer.next().await, None);
     assert_eq!((summary.tokens.input, summary.tokens.output), (100, 20));
-    assert_eq!(
-        (summary.model.as_str(), summary.cached, summary.fallback),
-        ("default", false, None)
-    );
+    assert_eq!((summary.model.as_str(), summary.cached, summary.fallback), ("default", false, None));
 
     let (headers, path, body) = server.seen.last.lock().take().unwrap();
     assert_eq!(path, "/v1/chat/completions");
     assert_eq!(headers["authorization"], "Bearer sk-test");
-    assert_eq!(
-        (&body["stream"], &body["max_tokens"], &body["model"]),
-        (&true.into(), &120.into(), &"default".into())
-    );
-    let asked: serde_json::Value =
-        serde_json::from_str(body["messages"][1]["content"].as_str().unwrap()).unwrap();
-    assert_eq!(
-        (&asked["item"], &asked["factors"][0]["names"][0]),
-        (&"Ronin".into(), &"Heat".into())
-    );
+    assert_eq!((&body["stream"], &body["max_tokens"], &body["model"]), (&true.into(), &120.into(), &"default".into()));
+    let asked: serde_json::Value = serde_json::from_str(body["messages"][1]["content"].as_str().unwrap()).unwrap();
+    assert_eq!((&asked["item"], &asked["factors"][0]["names"][0]), (&"Ronin".into(), &"Heat".into()));
 }
 
 #[tokio::test]
@@ -170,11 +151,7 @@ async fn every_failure_is_answered_by_the_template_with_its_reason() {
         ("filter", vec![text("You liked"), finish("content_filter"), done()], Fallback::Refused),
         ("empty", good(&[]), Fallback::Ungrounded),
         ("another title", good(&["You liked Alien, and this is similar."]), Fallback::Ungrounded),
-        (
-            "another category",
-            good(&["You liked Heat, which is a crime story."]),
-            Fallback::Ungrounded,
-        ),
+        ("another category", good(&["You liked Heat, which is a crime story."]), Fallback::Ungrounded),
         ("another claim", good(&["You liked Heat, and this is trending."]), Fallback::Ungrounded),
         ("markup", good(&["<script>alert</script> because of Heat."]), Fallback::Ungrounded),
     ];
@@ -192,11 +169,7 @@ async fn a_server_that_does_not_stream_or_closes_without_a_word_is_understood() 
         "choices": [{ "message": { "role": "assistant", "content": GOOD }, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 7, "completion_tokens": 9 },
     });
-    let server = Server::always(vec![
-        Act::MediaType("application/json; charset=utf-8"),
-        raw(&whole.to_string()),
-    ])
-    .await;
+    let server = Server::always(vec![Act::MediaType("application/json; charset=utf-8"), raw(&whole.to_string())]).await;
     let (text_shown, summary) = rig(&config(&server.base_url(), &[])).ask(factors("Ronin")).await;
     assert_eq!((text_shown.as_str(), summary.tokens.output, summary.fallback), (GOOD, 9, None));
 
@@ -217,9 +190,7 @@ async fn a_server_that_is_slow_or_absent_does_not_hold_the_caller() {
     rig(&config(&server.base_url(), &fast)).falls_back("Ronin", Fallback::Timeout).await;
 
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    rig(&config(&format!("http://{closed}/v1"), &[]))
-        .falls_back("Ronin", Fallback::Unreachable)
-        .await;
+    rig(&config(&format!("http://{closed}/v1"), &[])).falls_back("Ronin", Fallback::Unreachable).await;
 
     // A server without TLS is no https server, and is never spoken to in the clear.
     let plain = Server::always(good(&[GOOD])).await;
@@ -235,10 +206,7 @@ async fn a_server_that_is_slow_or_absent_does_not_hold_the_caller() {
 
     scope = Scope::detached().within(std::time::Duration::from_millis(100));
     let pieces: Vec<_> = no_time.reasoner.reason(factors("Ronin"), scope).collect().await;
-    assert!(
-        matches!(&pieces[1], Piece::Last(s) if s.fallback == Some(Fallback::Timeout)),
-        "{pieces:?}"
-    );
+    assert!(matches!(&pieces[1], Piece::Last(s) if s.fallback == Some(Fallback::Timeout)), "{pieces:?}");
 }
 
 #[tokio::test]
@@ -247,10 +215,7 @@ async fn what_breaks_off_after_a_sentence_keeps_it_but_is_not_cached() {
     let rig = rig(&config(&server.base_url(), &[]));
     for n in 1..=2 {
         let (text, summary) = rig.ask(factors("Ronin")).await;
-        assert_eq!(
-            (text.as_str(), summary.fallback, server.seen.requests()),
-            ("You liked Heat.", None, n)
-        );
+        assert_eq!((text.as_str(), summary.fallback, server.seen.requests()), ("You liked Heat.", None, n));
     }
     let server = Server::always(good(&["You liked Heat. It has Al Pacino."])).await;
     let (text, summary) = self::rig(&config(&server.base_url(), &[])).ask(factors("Ronin")).await;
@@ -259,12 +224,8 @@ async fn what_breaks_off_after_a_sentence_keeps_it_but_is_not_cached() {
 
 #[tokio::test]
 async fn a_failing_server_is_left_alone_and_tried_again() {
-    let server =
-        Server::start(|n| if n < 3 { vec![Act::Status(503)] } else { good(&[GOOD]) }).await;
-    let rig_config = config(
-        &server.base_url(),
-        &[("openai.breaker.failures", "3"), ("openai.breaker.open", "200ms")],
-    );
+    let server = Server::start(|n| if n < 3 { vec![Act::Status(503)] } else { good(&[GOOD]) }).await;
+    let rig_config = config(&server.base_url(), &[("openai.breaker.failures", "3"), ("openai.breaker.open", "200ms")]);
     let rig = rig(&rig_config);
     for _ in 0..3 {
         rig.falls_back("Ronin", Fallback::BackendError).await;
@@ -332,10 +293,7 @@ async fn calls_and_waiting_requests_are_bounded() {
         assert_eq!(answer.await.unwrap().1.fallback, None);
     }
     assert_eq!((server.seen.peak.load(SeqCst), server.seen.requests()), (2, 3));
-    assert_eq!(
-        (rig.metric("llm_queue_depth"), rig.metric("llm_backend_calls_running")),
-        (0.0, 0.0)
-    );
+    assert_eq!((rig.metric("llm_queue_depth"), rig.metric("llm_backend_calls_running")), (0.0, 0.0));
 }
 
 #[tokio::test]

@@ -49,9 +49,7 @@ impl Seen {
                 changed.await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), wait)
-            .await
-            .expect("the server sees it in time");
+        tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("the server sees it in time");
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -77,11 +75,9 @@ impl Server {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (script, seen) = (script.clone(), shared.clone());
-                let service =
-                    service_fn(move |request| answer(request, script.clone(), seen.clone()));
+                let service = service_fn(move |request| answer(request, script.clone(), seen.clone()));
                 tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(socket), service),
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),
                 );
             }
         });
@@ -157,9 +153,7 @@ async fn play(acts: impl Iterator<Item = Act>, frames: &Frames) -> bool {
 }
 
 pub(crate) fn text(content: &str) -> Act {
-    event(
-        &serde_json::json!({ "choices": [{ "index": 0, "delta": { "content": content }, "finish_reason": null }] }),
-    )
+    event(&serde_json::json!({ "choices": [{ "index": 0, "delta": { "content": content }, "finish_reason": null }] }))
 }
 
 pub(crate) fn finish(reason: &str) -> Act {

@@ -158,7 +158,9 @@ impl Generation {
     pub(super) fn ids(&self) -> Vec<u32> {
         let mut ids = self.buffer.ids.clone();
         for live in &self.segments {
-            ids.extend((0..).zip(&live.segment.ids).filter(|(local, _)| !live.dead.contains(*local)).map(|(_, id)| *id));
+            ids.extend(
+                (0..).zip(&live.segment.ids).filter(|(local, _)| !live.dead.contains(*local)).map(|(_, id)| *id),
+            );
         }
         ids.sort_unstable();
         ids

@@ -4,8 +4,8 @@
 //! and it never changes. Rows are in ascending order of id.
 
 use super::kernel;
-use hnsw_rs::hnsw::Hnsw;
 use hnsw_rs::anndists::dist::Distance;
+use hnsw_rs::hnsw::Hnsw;
 use std::collections::HashMap;
 
 /// Layers above the lowest: a node's neighbours there. Small: a sixteenth of the nodes, then a sixteenth of those.
@@ -103,7 +103,6 @@ impl Segment {
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         hash
     }
-
 }
 
 /// Maximum inner product becomes nearest neighbour by one more coordinate that gives every row the same length:

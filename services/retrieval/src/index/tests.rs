@@ -161,7 +161,10 @@ fn bad_vectors_and_a_full_buffer_change_nothing() {
     let index = VectorIndex::new(2, small());
     let before = index.pin().hash();
     let nan = [f32::NAN, 0.0];
-    assert_eq!(index.write(&[Change::Upsert(1, &[1.0, 1.0]), Change::Upsert(4, &nan)]), Err(WriteError::NotFinite { id: 4 }));
+    assert_eq!(
+        index.write(&[Change::Upsert(1, &[1.0, 1.0]), Change::Upsert(4, &nan)]),
+        Err(WriteError::NotFinite { id: 4 })
+    );
     let narrow = index.write(&[Change::Upsert(1, &[1.0])]);
     assert_eq!(narrow, Err(WriteError::Dimension { id: 1, expected: 2, found: 1 }));
     let many: Vec<_> = (0..65).map(|id| Change::Upsert(id, &[1.0, 1.0])).collect();

@@ -42,9 +42,9 @@ pub(super) fn key(slot: u64, number: u32) -> [u8; KEY] {
 }
 
 pub(super) fn key_parts(key: &[u8]) -> Result<(u64, u32), StorageError> {
-    let parts = key.split_first_chunk().and_then(|(slot, number)| {
-        Some((u64::from_be_bytes(*slot), u32::from_be_bytes(number.try_into().ok()?)))
-    });
+    let parts = key
+        .split_first_chunk()
+        .and_then(|(slot, number)| Some((u64::from_be_bytes(*slot), u32::from_be_bytes(number.try_into().ok()?))));
     parts.ok_or_else(|| StorageError::corrupt("key of a decision block"))
 }
 
@@ -144,9 +144,7 @@ impl<'a> Block<'a> {
             let bytes = self.bodies.get(start..end(i)?)?;
             let live = match entry[16 + UID] {
                 ERASED => None,
-                kind @ (WHOLE | REST) => {
-                    Some((Uid::from_slice(&entry[16..16 + UID])?, Body { kind, bytes }))
-                }
+                kind @ (WHOLE | REST) => Some((Uid::from_slice(&entry[16..16 + UID])?, Body { kind, bytes })),
                 _ => return None,
             };
             Some(Entry { id: RequestId::from_slice(&entry[..16])?, live })

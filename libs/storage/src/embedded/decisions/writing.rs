@@ -221,12 +221,7 @@ impl Writing {
     }
 
     /// Takes away the objects of a record that were only ever named by this visitor's.
-    fn end_only(
-        &mut self,
-        batch: &mut OwnedWriteBatch,
-        uid: Uid,
-        record: &[u8],
-    ) -> Result<(), StorageError> {
+    fn end_only(&mut self, batch: &mut OwnedWriteBatch, uid: Uid, record: &[u8]) -> Result<(), StorageError> {
         let names = Names::read(0, record).map_err(|_| StorageError::corrupt("decision record"))?;
         for &name in names.as_slice() {
             let known = self.lives.get(name)?;
@@ -283,11 +278,7 @@ impl Writing {
     }
 
     /// Takes away those objects whose time is over or that nothing named yet.
-    fn end_objects(
-        &mut self,
-        before: UnixMillis,
-        objects: &[ObjectHash],
-    ) -> Result<(), StorageError> {
+    fn end_objects(&mut self, before: UnixMillis, objects: &[ObjectHash]) -> Result<(), StorageError> {
         let mut batch = self.shared.engine.batch();
         for &hash in objects {
             let known = self.lives.get(hash)?;
@@ -312,11 +303,7 @@ fn object_number(key: &[u8]) -> Result<u64, StorageError> {
 }
 
 /// A slot, loaded where it is not known.
-fn slot<'a>(
-    known: &'a mut BTreeMap<u64, Slot>,
-    shared: &Shared,
-    number: u64,
-) -> Result<&'a mut Slot, StorageError> {
+fn slot<'a>(known: &'a mut BTreeMap<u64, Slot>, shared: &Shared, number: u64) -> Result<&'a mut Slot, StorageError> {
     Ok(match known.entry(number) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(free) => free.insert(shared.slot(number)?),

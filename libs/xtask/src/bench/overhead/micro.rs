@@ -1,8 +1,8 @@
 //! The recorder's own benches, run on core 0, and their figures: the recorder's table of interleaved rounds, and the
 //! samples that Criterion leaves behind.
 
-use crate::bench::{say, stats};
 use crate::bench::stats::Interval;
+use crate::bench::{say, stats};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;

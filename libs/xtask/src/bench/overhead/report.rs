@@ -150,15 +150,24 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rounds, seconds, visitors, roofline, load_before, load_after, hit, miss, tail, .. } = self;
         let Roofline { syscall_ns, read_gb_per_s, loopback_us } = roofline;
-        writeln!(f, "{rounds} rounds of {seconds} s a side and load, {visitors} visitors; servers on core 0, load on core 1.")?;
+        writeln!(
+            f,
+            "{rounds} rounds of {seconds} s a side and load, {visitors} visitors; servers on core 0, load on core 1."
+        )?;
         write!(f, "Roofline: system call {syscall_ns:.0} ns, memory {read_gb_per_s:.1} GB/s, ")?;
         writeln!(f, "loopback there and back {loopback_us:.1} us.")?;
         writeln!(f, "Load average before: {load_before}; after: {load_after}.")?;
         if self.void {
-            writeln!(f, "VOID: rounds differ by more than {MOST_SWING} times, or sides in their level; the machine does other work.")?;
+            writeln!(
+                f,
+                "VOID: rounds differ by more than {MOST_SWING} times, or sides in their level; the machine does other work."
+            )?;
         }
         let [full, off, again] = SIDES;
-        writeln!(f, "\n| median (least to most) | {full} | {off} | {again} | {full} over {off} | {again} over {off} |")?;
+        writeln!(
+            f,
+            "\n| median (least to most) | {full} | {off} | {again} | {full} over {off} | {again} over {off} |"
+        )?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         for Cost { what, sides, added_percent, control_percent } in [hit, miss] {
             let [full, off, again] = sides.each_ref().map(|side| spread(&side.cpu_us));
@@ -168,7 +177,10 @@ impl fmt::Display for Report {
         let [full, off, again] = tail.sides.each_ref().map(spread);
         let (added, control) = (within(&tail.added_us), within(&tail.control_us));
         let rate = tail.rate;
-        writeln!(f, "| p99 of a hit at {rate:.0} a second, us | {full} | {off} | {again} | {added} us | {control} us |")?;
+        writeln!(
+            f,
+            "| p99 of a hit at {rate:.0} a second, us | {full} | {off} | {again} | {added} us | {control} us |"
+        )?;
         writeln!(f)?;
         for Cost { what, sides, .. } in [hit, miss] {
             for SideCost { name, answers, hit_share, full_level_share, .. } in sides {
@@ -187,7 +199,8 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\n| goal | at most | measured | |\n|---|---|---|---|")?;
         for Goal { what, unit, asked_at_most, measured, verdict } in &self.goals {
-            let figures = measured.map_or_else(String::new, |m| format!("{:.3} [{:.3}, {:.3}]", m.median, m.low, m.high));
+            let figures =
+                measured.map_or_else(String::new, |m| format!("{:.3} [{:.3}, {:.3}]", m.median, m.low, m.high));
             writeln!(f, "| {what}, {unit} | {asked_at_most} | {figures} | {} |", verdict.as_str())?;
         }
         Ok(())

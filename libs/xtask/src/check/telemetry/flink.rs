@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What Flink reaches into, which Java 17 closes.
-const OPENED: [&str; 9] = ["util", "lang", "nio", "net", "text", "time", "util.concurrent", "lang.reflect", "lang.invoke"];
+const OPENED: [&str; 9] =
+    ["util", "lang", "nio", "net", "text", "time", "util.concurrent", "lang.reflect", "lang.invoke"];
 
 struct Flink {
     folder: PathBuf,
@@ -44,8 +45,14 @@ impl Flink {
 
     fn run(&self, values: &[(&str, &str)], files: &[PathBuf]) -> anyhow::Result<String> {
         let mut java = Command::new("timeout");
-        java.args(["300", "java"]).args(OPENED.map(|package| format!("--add-opens=java.base/java.{package}=ALL-UNNAMED")));
-        java.args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
+        java.args(["300", "java"])
+            .args(OPENED.map(|package| format!("--add-opens=java.base/java.{package}=ALL-UNNAMED")));
+        java.args([
+            "-Xmx1g",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+        ]);
         java.arg("-cp").arg(self.jars.join("*")).arg(self.folder.join("Run.java"));
         java.args(values.iter().map(|(name, value)| format!("{name}={value}"))).args(files);
         said(&mut java, "run Flink")
@@ -83,7 +90,10 @@ fn plan(flink: &Flink, work: &Path) -> anyhow::Result<()> {
     let views = ["00-settings.sql", "10-tables.sql", "20-checked.sql", "30-lines.sql"].map(|name| flink.sql(name));
     let plan = flink.run(&values, &[&views[..], &[explain]].concat())?;
     for sink in ["hot", "cold", "dead"] {
-        ensure!(plan.contains(&format!("Sink(table=[default_catalog.default_database.{sink}]")), "the plan has no {sink}:\n{plan}");
+        ensure!(
+            plan.contains(&format!("Sink(table=[default_catalog.default_database.{sink}]")),
+            "the plan has no {sink}:\n{plan}"
+        );
     }
     Ok(())
 }
@@ -117,7 +127,10 @@ impl Index {
         index.put("/_index_template/attune-logs", &template.to_string())?;
         index.put("/attune-logs-000001", &read("first-index.json")?)?;
         let (status, answer) = ask(&index.address, "PUT", "/attune-logs/_doc/x", r#"{"user_id":"u42"}"#)?;
-        ensure!(status == 400 && answer.contains("strict_dynamic_mapping_exception"), "an unknown field: {status} {answer}");
+        ensure!(
+            status == 400 && answer.contains("strict_dynamic_mapping_exception"),
+            "an unknown field: {status} {answer}"
+        );
         Ok(index)
     }
 
@@ -135,12 +148,19 @@ impl Index {
         ensure!(status == 200, "OpenSearch answered {status} to a search: {answer}");
         let mut answer: Value = serde_json::from_str(&answer).context("read OpenSearch's answer")?;
         let hits = answer["hits"]["hits"].as_array_mut().context("OpenSearch gave no hits")?;
-        hits.iter_mut().map(|hit| {
-            let line = hit["_source"].take();
-            let id = format!("{}/{}/{}", line["instance"].as_str().unwrap_or_default(), line["boot_id"].as_str().unwrap_or_default(), line["seq"]);
-            ensure!(hit["_id"] == id.as_str(), "{} is the id of {id}", hit["_id"]);
-            Ok(line)
-        }).collect()
+        hits.iter_mut()
+            .map(|hit| {
+                let line = hit["_source"].take();
+                let id = format!(
+                    "{}/{}/{}",
+                    line["instance"].as_str().unwrap_or_default(),
+                    line["boot_id"].as_str().unwrap_or_default(),
+                    line["seq"]
+                );
+                ensure!(hit["_id"] == id.as_str(), "{} is the id of {id}", hit["_id"]);
+                Ok(line)
+            })
+            .collect()
     }
 }
 
@@ -163,14 +183,17 @@ fn execute(flink: &Flink, root: &Path, work: &Path, index: &Index) -> anyhow::Re
     let mut input = String::new();
     for (offset, line) in arrived.enumerate() {
         let at = format!("2026-01-29T10:30:{offset:02}Z");
-        input += &json!({"line": line, "arrived_at": at, "topic": "logs.app", "partition": 0, "offset": offset}).to_string();
+        input +=
+            &json!({"line": line, "arrived_at": at, "topic": "logs.app", "partition": 0, "offset": offset}).to_string();
         input.push('\n');
     }
     let place = |name: &str| work.join(name);
     if place("out").exists() {
         fs::remove_dir_all(place("out")).context("empty a folder")?;
     }
-    fs::create_dir_all(place("in")).and_then(|()| fs::write(place("in").join("lines.jsonl"), input)).context("write the lines")?;
+    fs::create_dir_all(place("in"))
+        .and_then(|()| fs::write(place("in").join("lines.jsonl"), input))
+        .context("write the lines")?;
     let url = |name: &str| format!("file://{}", place(name).display());
     let (arrived, out, logs) = (url("in"), url("out"), url("out/cold"));
     let opensearch = format!("http://{}", index.address);
@@ -187,7 +210,13 @@ fn execute(flink: &Flink, root: &Path, work: &Path, index: &Index) -> anyhow::Re
 
     let hot = index.documents()?;
     let names: BTreeSet<String> = hot.iter().map(|line| line["seq"].to_string()).collect();
-    ensure!(hot.len() == lines.len() && names.len() == lines.len(), "{} lines of {} came through, {} of them different", hot.len(), lines.len(), names.len());
+    ensure!(
+        hot.len() == lines.len() && names.len() == lines.len(),
+        "{} lines of {} came through, {} of them different",
+        hot.len(),
+        lines.len(),
+        names.len()
+    );
     for line in &lines {
         let want: Value = serde_json::from_str(line).context("read a golden line")?;
         let got = hot.iter().find(|got| got["seq"] == want["seq"]).with_context(|| format!("lost {line}"))?;
@@ -199,7 +228,8 @@ fn execute(flink: &Flink, root: &Path, work: &Path, index: &Index) -> anyhow::Re
     ensure!(reasons == ["invalid", "invalid", "invalid", "scrubbed"], "refused: {reasons:?}");
     ensure!(dead.iter().all(|dead| !dead.to_string().contains("u42")), "a refused line is quoted");
     let parts = files_below(&place("out/cold"))?;
-    let sound = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    let sound =
+        |path: &PathBuf| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     ensure!(!parts.is_empty() && parts.iter().all(sound), "the cold files are not whole: {parts:?}");
     Ok(format!("{} documents, {} lines refused, {} Parquet files", hot.len(), dead.len(), parts.len()))
 }

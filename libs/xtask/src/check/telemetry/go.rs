@@ -26,7 +26,16 @@ pub(super) fn collector(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
         let skip = ["--skip-compilation", "--skip-get-modules"];
         said(Command::new(work.join("builder")).arg("--config").arg(&list).args(skip), "generate the Collector")?;
         let mut build = go();
-        build.current_dir(&source).args(["build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", "../attune-collector", "."]);
+        build.current_dir(&source).args([
+            "build",
+            "-mod=mod",
+            "-trimpath",
+            "-ldflags",
+            "-s -w",
+            "-o",
+            "../attune-collector",
+            ".",
+        ]);
         said(&mut build, "build the Collector").map(drop)
     })
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Runs to its end; what it says is in the error when it fails.
 pub(super) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {:?}", command.get_program()))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {:?}", command.get_program()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !output.status.success() {
         let all = text(&output.stdout) + &text(&output.stderr);
@@ -68,7 +69,8 @@ impl Drop for Server {
 
 /// Addresses that are free now, no two the same.
 pub(super) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
-    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
+    let listeners: Vec<_> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
     let mut addresses = [const { String::new() }; N];
     for (address, listener) in addresses.iter_mut().zip(&listeners) {
         *address = listener.local_addr().context("find a free port")?.to_string();

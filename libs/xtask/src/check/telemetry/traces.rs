@@ -17,8 +17,14 @@ const VISITORS: usize = 50;
 const OTHERS: usize = 40;
 /// Spans that a page with reasons has when everything was asked.
 const WHOLE: [&str; 8] = [
-    "edge.personalize", "edge.cache_lookup", "api.personalize", "context.build", "retrieval.candidates", "ranking.score",
-    "bandit.sample", "llm.reason",
+    "edge.personalize",
+    "edge.cache_lookup",
+    "api.personalize",
+    "context.build",
+    "retrieval.candidates",
+    "ranking.score",
+    "bandit.sample",
+    "llm.reason",
 ];
 
 /// The Collector reads each configuration and can make its parts.
@@ -33,7 +39,10 @@ pub(super) fn check_configurations(root: &Path, collector: &Path) -> anyhow::Res
             validate.arg("--config").arg(file);
         }
         said(&mut validate, "validate the Collector's configuration")?;
-        println!("collector: takes {}", files.iter().filter_map(|file| file.file_name()?.to_str()).collect::<Vec<_>>().join(" with "));
+        println!(
+            "collector: takes {}",
+            files.iter().filter_map(|file| file.file_name()?.to_str()).collect::<Vec<_>>().join(" with ")
+        );
     }
     Ok(())
 }
@@ -53,7 +62,10 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option
     let attune = match attune {
         Some(attune) => attune,
         None => {
-            said(Command::new("cargo").current_dir(root).args(["build", "--release", "--package", "attune"]), "build attune")?;
+            said(
+                Command::new("cargo").current_dir(root).args(["build", "--release", "--package", "attune"]),
+                "build attune",
+            )?;
             built = root.join("target/release/attune");
             &built
         }
@@ -61,7 +73,11 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option
     let [otlp, jaeger_http, jaeger_grpc, grpc, http, health, metrics, own] = free_addresses()?;
     let mut command = Command::new(jaeger);
     command.arg("--config").arg(root.join("observability/jaeger/jaeger.yaml"));
-    command.envs([("ATTUNE_JAEGER", &otlp), ("ATTUNE_JAEGER_HTTP", &jaeger_http), ("ATTUNE_JAEGER_GRPC", &jaeger_grpc)]);
+    command.envs([
+        ("ATTUNE_JAEGER", &otlp),
+        ("ATTUNE_JAEGER_HTTP", &jaeger_http),
+        ("ATTUNE_JAEGER_GRPC", &jaeger_grpc),
+    ]);
     let mut jaeger = Server::start("Jaeger", command.stdout(Stdio::null()), &work.path().join("jaeger.log"))?;
     jaeger.wait_for(&jaeger_http, Duration::from_secs(60))?;
     jaeger.wait_for(&otlp, Duration::from_secs(60))?;
@@ -74,7 +90,8 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option
     command.envs([("ATTUNE_COLLECTOR_HEALTH", &health), ("ATTUNE_COLLECTOR_METRICS", &metrics)]);
     command.envs([("ATTUNE_COLLECTOR_SELF_HOST", self_host), ("ATTUNE_COLLECTOR_SELF_PORT", self_port)]);
     command.env("ATTUNE_COLLECTOR_STATE", work.path().join("collector")).env("ATTUNE_COLLECTOR_FILE", &file);
-    let mut collector = Server::start("the Collector", command.stdout(Stdio::null()), &work.path().join("collector.log"))?;
+    let mut collector =
+        Server::start("the Collector", command.stdout(Stdio::null()), &work.path().join("collector.log"))?;
     collector.wait_for(&grpc, Duration::from_secs(60))?;
 
     let mut settings = String::from("[edge.experiment]\nholdout = 0.0\n");
@@ -88,7 +105,9 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option
     command.arg("--config").arg(&config).stdout(Stdio::piped());
     let mut platform = Server::start("attune", &mut command, &work.path().join("attune.log"))?;
     let mut line = String::new();
-    BufReader::new(platform.stdout().context("read attune's ready line")?).read_line(&mut line).context("read attune's ready line")?;
+    BufReader::new(platform.stdout().context("read attune's ready line")?)
+        .read_line(&mut line)
+        .context("read attune's ready line")?;
     if line.is_empty() {
         bail!("attune was not ready: {}", fs::read_to_string(work.path().join("attune.log")).unwrap_or_default());
     }
@@ -136,7 +155,11 @@ fn arrived(jaeger: &str, id: &str) -> anyhow::Result<Vec<Span>> {
     let mut last = 0;
     loop {
         let (status, body) = ask(jaeger, "GET", &format!("/api/traces/{id}"), "")?;
-        let spans = if status == 200 { spans(&serde_json::from_str(&body).context("read Jaeger's answer")?) } else { Vec::new() };
+        let spans = if status == 200 {
+            spans(&serde_json::from_str(&body).context("read Jaeger's answer")?)
+        } else {
+            Vec::new()
+        };
         let missing: Vec<_> = WHOLE.iter().filter(|name| !spans.iter().any(|span| span.name == **name)).collect();
         if missing.is_empty() && spans.len() == last {
             return Ok(spans);
@@ -153,9 +176,17 @@ fn spans(answer: &Value) -> Vec<Span> {
     let one = |span: &Value| Span {
         name: text(&span["operationName"]),
         id: text(&span["spanID"]),
-        parent: span["references"].as_array().and_then(|all| all.iter().find(|one| one["refType"] == "CHILD_OF")).map(|one| text(&one["spanID"])),
+        parent: span["references"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["refType"] == "CHILD_OF"))
+            .map(|one| text(&one["spanID"])),
         service: text(&trace["processes"][span["processID"].as_str().unwrap_or_default()]["serviceName"]),
-        tags: span["tags"].as_array().into_iter().flatten().map(|tag| (text(&tag["key"]), tag["value"].to_string())).collect(),
+        tags: span["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|tag| (text(&tag["key"]), tag["value"].to_string()))
+            .collect(),
     };
     trace["spans"].as_array().into_iter().flatten().map(one).collect()
 }
@@ -189,7 +220,9 @@ fn adjusted(written: &str) -> anyhow::Result<(f64, f64)> {
                 continue;
             }
             let attributes = span["attributes"].as_array().into_iter().flatten();
-            let count = attributes.filter(|one| one["key"] == "sampling.adjusted_count").find_map(|one| one["value"]["doubleValue"].as_f64());
+            let count = attributes
+                .filter(|one| one["key"] == "sampling.adjusted_count")
+                .find_map(|one| one["value"]["doubleValue"].as_f64());
             let weight = count.context("a root has no adjusted count")?;
             total.0 += weight;
             total.1 += weight * (weight - 1.0);
