@@ -253,6 +253,18 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
     let answer = raw(&host, &pieces, patience).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 
+    // Whoever is still sending when the answer comes can read it.
+    for _ in 0..20 {
+        let json = [("content-type", "application/json")];
+        let answer = platform.edge.send(Method::POST, "/v1/personalize", &json, vec![b' '; 2 << 20]).await;
+        assert_eq!(answer.status, 413);
+        let answer = platform
+            .edge
+            .send(Method::POST, "/v1/feedback", &[("content-type", "text/html")], vec![b' '; 2 << 20])
+            .await;
+        assert_eq!(answer.status, 415);
+    }
+
     let headers: String = (0..1_000).map(|n| format!("x-{n}: 1\r\n")).collect();
     let answer = raw(&host, &[format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes()], patience).await;
     // The connection is closed with bytes unread, so the answer may not arrive.

@@ -143,7 +143,7 @@ async fn ask_all(
 /// Feedback of some visitors at once while the origin does not move for this long.
 async fn while_frozen(platform: &Platform, round: usize, pause: Duration) -> Vec<Asked> {
     let pid = platform.pid_of("origin").unwrap();
-    signal(pid, libc::SIGSTOP);
+    freeze(pid);
     let bodies = (0..TOGETHER).map(|n| {
         let name = format!("frozen {round} {n}");
         json!({"events": [event(&name, "click", &name, "i7")]})

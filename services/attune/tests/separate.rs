@@ -165,7 +165,7 @@ async fn no_visitor_notices_more_than_a_level() {
             let pid = platform.pid_of(service).unwrap_or_else(|| panic!("{service} does not run"));
             match fault {
                 Fault::Frozen => {
-                    signal(pid, libc::SIGSTOP);
+                    freeze(pid);
                     tokio::time::sleep(FREEZE).await;
                     signal(pid, libc::SIGCONT);
                 }
@@ -218,7 +218,7 @@ async fn without_the_llm_service_an_explanation_is_plain() {
     let platform = Platform::start(&dir, &["--separate"]);
     let page = platform.edge.page("u5").await;
     let request = page.json()["request_id"].as_str().unwrap().to_owned();
-    signal(platform.pid_of("llm").unwrap(), libc::SIGSTOP);
+    freeze(platform.pid_of("llm").unwrap());
     let path = format!("/v1/explain?request_id={request}&item_id={}", page.items()[0]);
     let begun = Instant::now();
     let answer = platform.edge.get(&path).await;

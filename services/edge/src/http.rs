@@ -15,7 +15,7 @@ use attune_telemetry::{
     RequestShed, Route, Span,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use respond::Body;
 use std::net::IpAddr;
@@ -235,18 +235,41 @@ pub(crate) async fn read_json(request: Request<Incoming>, limit: Duration) -> Re
         let essence = text.split(|&b| b == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    if !is_json {
-        return Err(ProblemKind::UnsupportedMediaType.into());
+    // Who asks before sending has nothing on the way.
+    let sends = !request.headers().contains_key(header::EXPECT);
+    let deadline = Instant::now() + limit;
+    let mut body = request.into_body();
+    let read =
+        if is_json { read_body(&mut body, deadline).await } else { Err(ProblemKind::UnsupportedMediaType.into()) };
+    if read.is_err() && sends {
+        drain(&mut body, deadline).await;
     }
-    let body = request.into_body();
+    read
+}
+
+async fn read_body(body: &mut Incoming, deadline: Instant) -> Result<bytes::Bytes, Problem> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(ProblemKind::BodyTooLarge.into());
     }
-    let limited = http_body_util::Limited::new(body, MAX_BODY);
-    match tokio::time::timeout(limit, limited.collect()).await {
+    match tokio::time::timeout_at(deadline.into(), Limited::new(body, MAX_BODY).collect()).await {
         Err(_) => Err(Problem::malformed("the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(ProblemKind::BodyTooLarge.into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ProblemKind::BodyTooLarge.into()),
         Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
     }
+}
+
+/// Reads on what a refused client is still sending, up to sixteen times what is allowed: a connection that is closed over
+/// unread bytes is reset, and the client never reads why (RFC 9112 section 9.6).
+async fn drain(body: &mut Incoming, deadline: Instant) {
+    let rest = async {
+        let mut left = 16 * MAX_BODY;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _in_time = tokio::time::timeout_at(deadline.into(), rest).await;
 }

@@ -117,6 +117,17 @@ pub fn signal(pid: u32, signal: i32) {
     assert_eq!(sent, 0, "signal {signal} to {pid}");
 }
 
+/// Stops a process, and gives back once none of its threads runs.
+pub fn freeze(pid: u32) {
+    signal(pid, libc::SIGSTOP);
+    // The state follows the name, which stands in brackets.
+    let runs = |stat: String| stat.rsplit(')').next().unwrap().trim_start().starts_with(['R', 'S', 'D']);
+    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    while tasks().any(|task| std::fs::read_to_string(task.join("stat")).is_ok_and(runs)) {
+        std::thread::yield_now();
+    }
+}
+
 /// A running `attune up`; it and its services are killed with the value.
 pub struct Platform {
     child: Child,
