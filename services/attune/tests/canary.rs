@@ -77,7 +77,8 @@ impl Words {
 
 /// A second edge of the platform, whose calls to the origin go through the relay.
 struct Edge {
-    child: Child,
+    /// Until it was ended.
+    child: Option<Child>,
     site: Site,
     admin: Site,
 }
@@ -113,12 +114,12 @@ impl Edge {
         for (key, value) in settings {
             command.args(["--set", &format!("{key}={value}")]);
         }
-        let mut edge = Self { child: command.spawn().unwrap(), site, admin: admin_site };
+        let mut edge = Self { child: Some(command.spawn().unwrap()), site, admin: admin_site };
         let limit = Instant::now() + Duration::from_secs(60);
         while !matches!(edge.admin.try_send(Method::GET, "/readyz", &[], "").await, Ok(answer) if answer.status == 200)
         {
-            if edge.child.try_wait().unwrap().is_some() {
-                panic!("the second edge ended: {:?}", edge.child.wait_with_output().unwrap());
+            if edge.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                panic!("the second edge ended: {:?}", edge.child.take().unwrap().wait_with_output().unwrap());
             }
             assert!(Instant::now() < limit, "the second edge was not ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -127,11 +128,20 @@ impl Edge {
     }
 
     /// What it printed.
-    fn end(self) -> Vec<u8> {
-        signal(self.child.id(), libc::SIGINT);
-        let output = self.child.wait_with_output().unwrap();
+    fn end(mut self) -> Vec<u8> {
+        let child = self.child.take().unwrap();
+        signal(child.id(), libc::SIGINT);
+        let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         [output.stdout, output.stderr].concat()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = child.kill().is_ok() && child.wait().is_ok();
+        }
     }
 }
 
