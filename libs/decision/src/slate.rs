@@ -78,6 +78,7 @@ pub struct Scratch {
     means: Vec<f32>,
     draws: Vec<f32>,
     keys: Vec<u64>,
+    maxima: Vec<f32>,
     pool: Vec<u64>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
@@ -176,7 +177,7 @@ pub fn choose(
     s.pool.extend(s.keys.iter().map(|&by_mean| index(by_mean)).map(|i| key(i, s.draws[i])));
     if explores {
         let others = at_most.max(at_least) + uniform_slots;
-        best_others(&mut s.keys, others.min(n - limit), &s.draws, &s.is_top);
+        best_others(&mut s.keys, &mut s.maxima, others.min(n - limit), limit, &s.draws, &s.is_top);
         s.pool.extend_from_slice(&s.keys);
     }
     s.pool.sort_unstable();
@@ -229,39 +230,64 @@ pub fn choose(
 
 /// One number to sort by: the higher value first in the total order of floats, then the earlier candidate.
 fn key(i: usize, value: f32) -> u64 {
+    u64::from(place(value)) << 32 | i as u64
+}
+
+/// Lower for a higher value.
+fn place(value: f32) -> u32 {
     let bits = value.to_bits();
-    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-    u64::from(!ascending) << 32 | i as u64
+    if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
 }
 
 fn index(key: u64) -> usize {
     key as u32 as usize
 }
 
+fn value_place(key: u64) -> u32 {
+    (key >> 32) as u32
+}
+
 /// Leaves the keys of the `k` best values, in no order.
-fn best(keys: &mut Vec<u64>, k: usize, values: &[f32]) {
+///
+/// Of few among many most are passed over by groups of four: `k` groups have a value as good as the `k`-th best of the
+/// groups' maxima, so nothing below that is among the `k` best. (A value that is not a number may be passed over too.)
+fn best(keys: &mut Vec<u64>, maxima: &mut Vec<f32>, k: usize, values: &[f32]) {
+    const TOGETHER: usize = 4;
     keys.clear();
-    keys.extend(values.iter().enumerate().map(|(i, &value)| key(i, value)));
+    let groups = values.len().div_ceil(TOGETHER);
+    if k == 0 {
+        return;
+    }
+    if 2 * k > groups {
+        keys.extend(values.iter().enumerate().map(|(i, &value)| key(i, value)));
+    } else {
+        maxima.resize(groups, 0.0);
+        attune_inference::strided_maxima(values, maxima);
+        keys.extend(maxima.iter().enumerate().map(|(group, &value)| key(group, value)));
+        let (_, &mut bound, _) = keys.select_nth_unstable(k - 1);
+        let bound = value_place(bound);
+        keys.clear();
+        for group in (0..groups).filter(|&group| place(maxima[group]) <= bound) {
+            let members = (group..values.len()).step_by(groups);
+            keys.extend(members.map(|i| key(i, values[i])).filter(|&key| value_place(key) <= bound));
+        }
+    }
+    keep_first(keys, k);
+}
+
+/// Keeps the `k` lowest keys, in no order.
+fn keep_first(keys: &mut Vec<u64>, k: usize) {
     if k < keys.len() && k > 0 {
         keys.select_nth_unstable(k - 1);
     }
     keys.truncate(k);
 }
 
-/// Leaves the keys of the `k` best values that are not on top, best first. For small `k`.
-fn best_others(keys: &mut Vec<u64>, k: usize, values: &[f32], is_top: &[bool]) {
-    keys.clear();
-    if k == 0 {
-        return;
-    }
-    for (i, (&value, &is_top)) in values.iter().zip(is_top).enumerate() {
-        let new = key(i, value);
-        if is_top || keys.len() == k && new > keys[k - 1] {
-            continue;
-        }
-        keys.truncate(k - 1);
-        keys.insert(keys.partition_point(|&known| known < new), new);
-    }
+/// Leaves the keys of the `k` best values that are not among the `tops` on top, in no order.
+fn best_others(keys: &mut Vec<u64>, maxima: &mut Vec<f32>, k: usize, tops: usize, values: &[f32], is_top: &[bool]) {
+    best(keys, maxima, if k == 0 { 0 } else { k + tops }, values);
+    keys.retain(|&key| !is_top[index(key)]);
+    keep_first(keys, k);
 }
 
 /// Discounts what has more than its category's share of better items before it, then marks the `limit` best by mean
@@ -275,7 +301,7 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
         return;
     }
     let depth = (3 * limit).min(n);
-    best(&mut s.keys, depth, &s.means);
+    best(&mut s.keys, &mut s.maxima, depth, &s.means);
     s.keys.sort_unstable();
     // Nothing outside the depth is discounted, so nothing there can be better than this.
     let bound = s.keys[depth - 1];
@@ -306,7 +332,7 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
     }
     s.keys.select_nth_unstable(limit - 1);
     if depth < n && s.keys[limit - 1] > bound {
-        best(&mut s.keys, limit, &s.means);
+        best(&mut s.keys, &mut s.maxima, limit, &s.means);
     }
     s.keys.truncate(limit);
     s.keys.iter().for_each(|&key| s.is_top[index(key)] = true);
@@ -416,19 +442,35 @@ mod tests {
         }
 
         #[test]
-        fn the_best_others_are_the_best_of_the_rest(values in prop::collection::vec(0f32..1.0, 1..80), k in 0usize..20, seed: u64) {
-            let is_top: Vec<bool> = (0..values.len()).map(|i| mix(seed ^ i as u64) % 3 == 0).collect();
-            let mut want: Vec<u64> = (0..values.len()).filter(|&i| !is_top[i]).map(|i| key(i, values[i])).collect();
+        fn the_best_are_those_of_a_full_sort(levels in prop::collection::vec(0u16..200, 1..900), k in 0usize..90) {
+            let values: Vec<f32> = levels.iter().map(|&level| f32::from(level) / 200.0).collect();
+            let mut want: Vec<u64> = (0..values.len()).map(|i| key(i, values[i])).collect();
             want.sort_unstable();
             want.truncate(k);
             let mut got = Vec::new();
-            best_others(&mut got, k, &values, &is_top);
+            best(&mut got, &mut Vec::new(), k, &values);
+            got.sort_unstable();
+            prop_assert_eq!(got, want);
+        }
+
+        #[test]
+        fn the_best_others_are_the_best_of_the_rest(levels in prop::collection::vec(0u16..90, 1..300), k in 0usize..9, seed: u64) {
+            let values: Vec<f32> = levels.iter().map(|&level| f32::from(level)).collect();
+            let is_top: Vec<bool> = (0..values.len()).map(|i| mix(seed ^ i as u64) % 9 == 0).collect();
+            let mut want: Vec<u64> = (0..values.len()).filter(|&i| !is_top[i]).map(|i| key(i, values[i])).collect();
+            let k = k.min(want.len());
+            want.sort_unstable();
+            want.truncate(k);
+            let mut got = Vec::new();
+            let tops = is_top.iter().filter(|&&is_top| is_top).count();
+            best_others(&mut got, &mut Vec::new(), k, tops, &values, &is_top);
+            got.sort_unstable();
             prop_assert_eq!(got, want);
         }
 
         /// The short way to the best after discounts gives what sorting everything gives.
         #[test]
-        fn the_top_is_the_top_of_all(n in 1usize..150, limit in 1usize..40, seed: u64, decay in 0.1f32..1.0) {
+        fn the_top_is_the_top_of_all(n in 1usize..700, limit in 1usize..40, seed: u64, decay in 0.1f32..1.0) {
             let mut case = case(n);
             case.categories = (0..n).map(|i| (mix(seed ^ i as u64) % 3) as u16).collect();
             let policy = Policy { category_decay: decay, ..Policy::DEFAULT };

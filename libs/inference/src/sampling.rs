@@ -41,6 +41,21 @@ multiversion! {
     )
 }
 
+multiversion! {
+    /// `maxima[g]` = the highest of `values[g]`, `values[g + maxima.len()]`, `values[g + 2 * maxima.len()]` and so on.
+    pub fn strided_maxima, strided_maxima_on = strided_maxima_any(values: &[f32], maxima: &mut [f32])
+}
+
+#[inline(always)]
+fn strided_maxima_any(values: &[f32], maxima: &mut [f32]) {
+    maxima.fill(f32::NEG_INFINITY);
+    for row in values.chunks(maxima.len().max(1)) {
+        for (highest, &value) in maxima.iter_mut().zip(row) {
+            *highest = if value > *highest { value } else { *highest };
+        }
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "columns of one kernel")]
 fn posterior_columns_any(
@@ -193,7 +208,17 @@ mod tests {
             beta_draws(seed, &items, &alpha, &beta, &mut draws);
             let mut clicks = draws.clone();
             sigmoid_lines(&alpha, -3.0, &mut clicks);
+            let groups = 1 + count / 4;
+            let maxima = |isa| {
+                let mut maxima = vec![0.0; groups];
+                strided_maxima_on(isa, &draws, &mut maxima);
+                maxima
+            };
+            for (g, highest) in maxima(Isa::Portable).into_iter().enumerate() {
+                prop_assert_eq!(highest, draws[g.min(count)..].iter().step_by(groups).copied().fold(f32::NEG_INFINITY, f32::max));
+            }
             for &isa in Isa::available() {
+                prop_assert_eq!(maxima(isa), maxima(Isa::Portable));
                 let counts: Vec<[f32; 2]> = (0..count).map(|i| [10.0 * i as f32, i as f32]).collect();
                 let columns = |isa, from: usize, to: usize| {
                     let mut all = [vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from]];

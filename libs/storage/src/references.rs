@@ -1,10 +1,13 @@
 //! What is read of a decision record without decoding the rest of it: whose it is, its items, and the objects it names.
 
 use crate::{ObjectHash, StorageError};
-use prost::encoding::{self, DecodeContext, WireType};
 
-/// Fields of `attune.decision.v1.DecisionRecord` that name objects.
-const NAMING: [(u32, &str); 5] = [(14, "posteriors"), (20, "state"), (21, "own"), (22, "candidates"), (33, "index")];
+/// Fields of `attune.decision.v1.DecisionRecord`.
+const REQUEST_ID: u64 = 1;
+const UID: u64 = 2;
+const ITEMS: u64 = 16;
+/// Those that name objects.
+const NAMING: [(u64, &str); 5] = [(14, "posteriors"), (20, "state"), (21, "own"), (22, "candidates"), (33, "index")];
 
 /// The head of an encoded `attune.decision.v1.DecisionRecord`, borrowed from it.
 #[derive(Debug, Default)]
@@ -18,32 +21,65 @@ pub struct RecordHead<'a> {
 impl<'a> RecordHead<'a> {
     /// Reads the head and appends the record's items to `items`, if they are wanted; `None` where the bytes are not a
     /// record. What it does not read it passes over: a record with an unsound value elsewhere is taken.
+    ///
+    /// Every hit passes here, and most of a record is passed over: read as the wire format has it (protobuf.dev,
+    /// Encoding), several times faster than by a decoder for any message.
     pub fn read(record: &'a [u8], mut items: Option<&mut Vec<u32>>) -> Option<Self> {
+        const VARINT: u64 = 0;
+        const FIXED64: u64 = 1;
+        const LENGTH_DELIMITED: u64 = 2;
+        const FIXED32: u64 = 5;
         let mut head = Self::default();
         let mut rest = record;
         while !rest.is_empty() {
-            let (tag, wire) = encoding::decode_key(&mut rest).ok()?;
-            let slot = match tag {
-                1 => &mut head.request_id,
-                2 => &mut head.uid,
-                16 if let Some(items) = items.as_deref_mut() => {
-                    encoding::uint32::merge_repeated(wire, items, &mut rest, DecodeContext::default()).ok()?;
+            let key = varint(&mut rest)?;
+            let (field, wire) = (key >> 3, key & 7);
+            let value: &[u8] = match wire {
+                VARINT => {
+                    varint(&mut rest)?;
+                    &[]
+                }
+                FIXED64 => rest.split_off(..8)?,
+                FIXED32 => rest.split_off(..4)?,
+                LENGTH_DELIMITED => {
+                    let length = usize::try_from(varint(&mut rest)?).ok()?;
+                    rest.split_off(..length)?
+                }
+                _ => return None,
+            };
+            let place = match field {
+                0 => return None,
+                REQUEST_ID => &mut head.request_id,
+                UID => &mut head.uid,
+                ITEMS => {
+                    let mut packed = if wire == LENGTH_DELIMITED { value } else { return None };
+                    while let (Some(items), false) = (items.as_deref_mut(), packed.is_empty()) {
+                        items.push(u32::try_from(varint(&mut packed)?).ok()?);
+                    }
                     continue;
                 }
-                _ => match NAMING.iter().position(|(field, _)| *field == tag) {
+                _ => match NAMING.iter().position(|(naming, _)| *naming == field) {
                     Some(i) => &mut head.names[i],
-                    None => {
-                        encoding::skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
-                        continue;
-                    }
+                    None => continue,
                 },
             };
-            encoding::check_wire_type(WireType::LengthDelimited, wire).ok()?;
-            let length = encoding::decode_varint(&mut rest).ok()?;
-            (*slot, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            *place = if wire == LENGTH_DELIMITED { value } else { return None };
         }
         Some(head)
     }
+}
+
+/// Takes a number of seven bits a byte, lowest first.
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *rest.split_off_first()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// The names in a record, each once.

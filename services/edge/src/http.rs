@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) const MAX_BODY: usize = 1 << 20;
-const VERSION_HEADER: &str = "x-attune-version";
 
 /// Who a request is, and when it came: on the wall clock, and on the one that its time is taken with.
 #[derive(Clone, Copy)]
@@ -91,8 +90,9 @@ async fn route(
     let id = arrival.id;
     match (request.uri().path(), request.method()) {
         ("/v1/personalize", &Method::POST | &Method::GET) => personalize(parts, span, request, arrival).await,
-        ("/v1/feedback", &Method::POST) => feedback(parts, span, request, arrival).await,
-        ("/v1/explain", &Method::GET) => explain(parts, span, &request, id).await,
+        // On the heap: hyper moves the future of every request, and these would make that of a page large.
+        ("/v1/feedback", &Method::POST) => Box::pin(feedback(parts, span, request, arrival)).await,
+        ("/v1/explain", &Method::GET) => Box::pin(explain(parts, span, &request, id)).await,
         ("/v1/about", &Method::GET) if client.is_loopback() => Ok(about(parts, id)),
         ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
         ("/v1/feedback", _) => Err(not_allowed("POST")),
@@ -187,7 +187,7 @@ async fn feedback(
     let document = serde_json::to_vec(&receipt).unwrap_or_default();
     let mut response = respond::json(StatusCode::ACCEPTED, document, id);
     if let Ok(version) = http::HeaderValue::from_str(&receipt.version.to_string()) {
-        response.headers_mut().insert(VERSION_HEADER, version);
+        response.headers_mut().insert(respond::VERSION, version);
     }
     Ok(Answer { response, cache: None })
 }
@@ -218,7 +218,7 @@ async fn explain(
 
 /// The newest version the visitor's session has seen, from `x-attune-version`.
 fn min_version(headers: &HeaderMap) -> Result<u64, Problem> {
-    match headers.get(VERSION_HEADER) {
+    match headers.get(respond::VERSION) {
         None => Ok(0),
         Some(value) => value
             .to_str()

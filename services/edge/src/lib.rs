@@ -26,7 +26,7 @@ mod users;
 pub use config::EdgeConfig;
 pub use http::{BoundEdge, bind};
 pub use operator::Operator;
-pub use score::{HitInputs, decide};
+pub use score::{Candidates, HitInputs, decide};
 pub use telemetry::EdgeMetrics;
 
 use arc_swap::ArcSwap;

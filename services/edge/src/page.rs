@@ -135,7 +135,7 @@ pub(crate) async fn personalize(parts: &Arc<Parts>, span: &Span, request: &PageR
             return hit(parts, serving, span, request, entry, set, (level, reason), cache);
         }
     }
-    match ask_origin(parts, &serving, span, request, &found, holdout).await {
+    match Box::pin(ask_origin(parts, &serving, span, request, &found, holdout)).await {
         Ok(page) => page,
         Err(reason) => without_origin(parts, serving, span, request, &found, holdout, reason),
     }
@@ -192,17 +192,17 @@ fn hit(
     let scoring = span.child("edge.score");
     scoring.set("model_version", serving.bundle.version());
     let held = parts.posteriors.load();
-    let decided = decide(&HitInputs {
-        serving: &serving,
-        posteriors: &held.posteriors,
-        policy: &parts.policy,
-        state: &entry.state,
-        window_vector: &entry.window_vector,
-        own: &entry.own,
-        candidates: &set.items,
-        context: request.context,
-        limit: request.limit.into(),
-        seed: request.seed(),
+    let decided = entry.with_candidates(&serving, set, |candidates| {
+        decide(&HitInputs {
+            serving: &serving,
+            posteriors: &held.posteriors,
+            policy: &parts.policy,
+            window_vector: &entry.window_vector,
+            candidates,
+            context: request.context,
+            limit: request.limit.into(),
+            seed: request.seed(),
+        })
     });
     scoring.end();
     if decided.items.is_empty() {

@@ -1,12 +1,13 @@
 //! A hit: the cohort's candidates and the visitor's own list, scored for this visitor, sampled and diversified.
 //!
-//! Hot path. A pure function of its inputs, shared with replay.
+//! Hot path. Pure functions of their inputs, shared with replay.
 
 use attune_decision::{
     Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, ScoredItems, Scratch, Stage, choose,
 };
-use attune_domain::{Context, Reason, UserState};
+use attune_domain::{Context, ItemIx, Reason, UserState};
 use attune_serving::Serving;
+use rustc_hash::FxHashSet;
 use std::cell::RefCell;
 
 /// Everything a hit reads.
@@ -15,29 +16,47 @@ pub struct HitInputs<'a> {
     pub serving: &'a Serving,
     pub posteriors: &'a Posteriors,
     pub policy: &'a Policy,
-    pub state: &'a UserState,
     /// The part of the user vector that depends on the state alone.
     pub window_vector: &'a [f32],
-    /// The visitor's own list; empty for a new visitor.
-    pub own: &'a ScoredItems,
-    /// The cohort's candidate set.
-    pub candidates: &'a ScoredItems,
+    pub candidates: &'a Candidates,
     pub context: Context,
     pub limit: usize,
     pub seed: u64,
+}
+
+/// What a visitor may be shown. It stays the same until the visitor, the cohort's set or the catalogue changes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Candidates {
+    items: Vec<u32>,
+    offsets: Vec<f32>,
+    reasons: Vec<Reason>,
+    digest: u64,
+}
+
+impl Candidates {
+    /// The visitor's own list first, then the cohort's set; no item twice, none that was seen or withdrawn.
+    pub fn new(serving: &Serving, state: &UserState, own: &ScoredItems, set: &ScoredItems) -> Self {
+        let mut all = Self::default();
+        let mut taken: FxHashSet<u32> = state.window.seen().iter().map(|seen| seen.item.0).collect();
+        for list in [own, set] {
+            for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
+                if serving.is_available(ItemIx(item)) && taken.insert(item) {
+                    all.items.push(item);
+                    all.offsets.push(offset);
+                    all.reasons.push(reason);
+                }
+            }
+        }
+        all.digest = Digest::default().u32s(&all.items).f32s(&all.offsets).finish();
+        all
+    }
 }
 
 #[derive(Default)]
 struct Buffers {
     user: Vec<f32>,
     query: attune_inference::Query,
-    items: Vec<u32>,
-    offsets: Vec<f32>,
-    reasons: Vec<Reason>,
     scores: Vec<f32>,
-    /// By item number: the round in which it was last taken, so that clearing is free.
-    taken_in: Vec<u32>,
-    round: u32,
     slate: Scratch,
 }
 
@@ -56,13 +75,13 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
     b.user.extend_from_slice(inputs.window_vector);
     serving.bundle.add_context(inputs.context, &mut b.user);
 
-    gather(inputs, b);
+    let Candidates { items, offsets, .. } = inputs.candidates;
     b.scores.clear();
-    b.scores.resize(b.items.len(), 0.0);
+    b.scores.resize(items.len(), 0.0);
     let rows = serving.items.compact();
     rows.query(&b.user, &mut b.query);
-    rows.gather_dot(&b.query, &b.items, &mut b.scores);
-    attune_inference::sigmoid_lines(&b.offsets, serving.bundle.edge().slope, &mut b.scores);
+    rows.gather_dot(&b.query, items, &mut b.scores);
+    attune_inference::sigmoid_lines(offsets, serving.bundle.edge().slope, &mut b.scores);
 
     let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
     let chosen = choose(
@@ -70,78 +89,34 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
         Sampler::Fast,
         inputs.seed,
         inputs.limit,
-        &b.items,
+        items,
         &b.scores,
         facts,
         inputs.posteriors,
         &mut b.slate,
     );
-    answer(b, chosen)
+    answer(inputs.candidates, b, chosen)
 }
 
-/// Own list first, then the cohort's set; no item twice, none that was seen or withdrawn.
-fn gather(inputs: &HitInputs<'_>, b: &mut Buffers) {
-    let serving = inputs.serving;
-    if b.taken_in.len() < serving.items.len() || b.round == u32::MAX {
-        b.taken_in.clear();
-        b.taken_in.resize(serving.items.len(), 0);
-        b.round = 0;
-    }
-    b.round += 1;
-    // What was seen counts as taken: cheaper than a search in it for every candidate.
-    let (taken_in, round) = (&mut b.taken_in[..], b.round);
-    for seen in inputs.state.window.seen() {
-        if let Some(taken) = taken_in.get_mut(seen.item.index()) {
-            *taken = round;
-        }
-    }
-    let room = inputs.own.len() + inputs.candidates.len();
-    b.items.resize(room, 0);
-    b.offsets.resize(room, 0.0);
-    b.reasons.resize(room, Reason::Favourite);
-    // As slices of their own, so that a write to one cannot be thought to move another.
-    let (taken_in, round, available) = (&mut b.taken_in[..], b.round, &serving.available[..]);
-    let (items, offsets, reasons) = (&mut b.items[..], &mut b.offsets[..], &mut b.reasons[..]);
-    let mut count = 0;
-    for list in [inputs.own, inputs.candidates] {
-        for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
-            let (Some(taken), Some(&is_available)) = (taken_in.get_mut(item as usize), available.get(item as usize))
-            else {
-                continue;
-            };
-            // Written always and kept or not by the count: whether an item is kept cannot be guessed.
-            let kept = (*taken != round) & is_available;
-            *taken = round;
-            items[count] = item;
-            offsets[count] = offset;
-            reasons[count] = reason;
-            count += usize::from(kept);
-        }
-    }
-    b.items.truncate(count);
-    b.offsets.truncate(count);
-    b.reasons.truncate(count);
-}
-
-fn answer(b: &Buffers, chosen: Chosen) -> Decided {
+fn answer(candidates: &Candidates, b: &Buffers, chosen: Chosen) -> Decided {
     let mut digests = [0; Stage::ALL.len()];
     digests[Stage::Context as usize] = Digest::default().f32s(&b.user).finish();
-    digests[Stage::Candidates as usize] = Digest::default().u32s(&b.items).f32s(&b.offsets).finish();
+    digests[Stage::Candidates as usize] = candidates.digest;
     digests[Stage::Score as usize] = Digest::default().f32s(&b.scores).finish();
     digests[Stage::Sample as usize] = chosen.sample_digest;
     digests[Stage::Slate as usize] = chosen.slate_digest;
     let picked = |i: &u32| *i as usize;
     Decided {
-        items: chosen.picks.iter().map(|i| b.items[picked(i)]).collect(),
+        items: chosen.picks.iter().map(|i| candidates.items[picked(i)]).collect(),
         reasons: chosen
             .picks
             .iter()
             .zip(&chosen.slots)
-            .map(|(i, slot)| if slot.exploration { Reason::Exploration } else { b.reasons[picked(i)] })
+            .map(|(i, slot)| if slot.exploration { Reason::Exploration } else { candidates.reasons[picked(i)] })
             .collect(),
         scores: chosen.means.iter().map(|m| m.clamp(0.0, 1.0)).collect(),
         slots: chosen.slots,
         digests,
-        eligible: b.items.len() as u32,
+        eligible: candidates.items.len() as u32,
     }
 }

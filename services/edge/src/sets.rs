@@ -5,6 +5,7 @@ use attune_decision::{CohortKey, ScoredItems};
 use attune_domain::{Level, LevelReason, UnixMillis};
 use attune_proto::{convert::WireError, state::v1 as wire};
 use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub(crate) enum Freshness {
 }
 
 pub(crate) struct Sets {
-    entries: moka::sync::Cache<CohortKey, Arc<CandidateSet>>,
+    entries: moka::sync::Cache<CohortKey, Arc<CandidateSet>, FxBuildHasher>,
     refreshing: Mutex<HashSet<CohortKey>>,
     fresh: Duration,
     stale: Duration,
@@ -54,7 +55,10 @@ pub(crate) struct Sets {
 impl Sets {
     pub(crate) fn new(capacity: u64, fresh: Duration, stale: Duration) -> Self {
         let policy = moka::policy::EvictionPolicy::lru();
-        let entries = moka::sync::Cache::builder().max_capacity(capacity).eviction_policy(policy).build();
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            .eviction_policy(policy)
+            .build_with_hasher(FxBuildHasher);
         Self { entries, refreshing: Mutex::default(), fresh, stale }
     }
 

@@ -5,6 +5,9 @@
 
 use crate::object::Object;
 use crate::request::format_time;
+use crate::score::Candidates;
+use crate::sets::CandidateSet;
+use arc_swap::ArcSwapOption;
 use attune_decision::ScoredItems;
 use attune_domain::{BySpread, LoggedEvent, StateVersion, Uid, UnixMillis, UserState};
 use attune_proto::{convert, state::v1 as wire};
@@ -34,6 +37,25 @@ pub(crate) struct UserEntry {
     known: StateVersion,
     behind_since: Option<UnixMillis>,
     pub(crate) pending: Vec<(u64, LoggedEvent)>,
+    last_candidates: LastCandidates,
+}
+
+/// The candidates of the last hit, for the next one.
+#[derive(Debug, Default)]
+struct LastCandidates(ArcSwapOption<Held>);
+
+#[derive(Debug)]
+struct Held {
+    /// What they were made of beside the entry: the catalogue's offset, the name of the cohort's set.
+    of: (u64, [u8; 16]),
+    candidates: Candidates,
+}
+
+/// A copy is made to be changed.
+impl Clone for LastCandidates {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl UserEntry {
@@ -50,7 +72,27 @@ impl UserEntry {
             own,
             own_object,
             pending: Vec::new(),
+            last_candidates: LastCandidates::default(),
             state,
+        }
+    }
+
+    /// Hands the visitor's candidates to `decide`. From one page to the next they are mostly the same.
+    pub(crate) fn with_candidates<T>(
+        &self,
+        serving: &Serving,
+        set: &CandidateSet,
+        decide: impl FnOnce(&Candidates) -> T,
+    ) -> T {
+        let of = (serving.catalogue.next_offset(), *set.object.hash());
+        match &*self.last_candidates.0.load() {
+            Some(held) if held.of == of => decide(&held.candidates),
+            _ => {
+                let candidates = Candidates::new(serving, &self.state, &self.own, &set.items);
+                let decided = decide(&candidates);
+                self.last_candidates.0.store(Some(Arc::new(Held { of, candidates })));
+                decided
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 
 use attune_domain::{ItemIx, RequestId};
 use attune_storage::ObjectHash;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
+use std::collections::BTreeMap;
 
 /// Decisions in a generation, and the items of all of them together.
 const DECISIONS: usize = 100_000;
@@ -19,11 +20,42 @@ pub(crate) struct RecentDecisions {
     old: Generation,
 }
 
+/// Decisions are found by the time in their ids, so that one more of them is written where the last one was.
 #[derive(Default)]
 struct Generation {
-    /// Where a decision's items are in `items`.
-    places: FxHashMap<RequestId, (u32, u32)>,
+    slots: BTreeMap<u64, Vec<Place>>,
+    decisions: usize,
     items: Vec<u32>,
+}
+
+/// Where a decision's items are in `items`.
+struct Place {
+    id: RequestId,
+    start: u32,
+    end: u32,
+}
+
+impl Generation {
+    fn is_full(&self) -> bool {
+        self.decisions >= DECISIONS || self.items.len() >= ITEMS
+    }
+
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.decisions = 0;
+        self.items.clear();
+    }
+
+    /// What was said of a decision last.
+    fn items(&self, id: RequestId) -> Option<&[u32]> {
+        let place = self.slots.get(&slot_of(id))?.iter().rev().find(|place| place.id == id)?;
+        self.items.get(place.start as usize..place.end as usize)
+    }
+}
+
+/// Eight milliseconds.
+fn slot_of(id: RequestId) -> u64 {
+    id.unix_millis() as u64 >> 3
 }
 
 impl RecentDecisions {
@@ -32,26 +64,26 @@ impl RecentDecisions {
         &mut self,
         write: impl FnOnce(&mut Vec<u32>) -> Option<(RequestId, T)>,
     ) -> Option<(RequestId, T)> {
-        if self.young.places.len() >= DECISIONS || self.young.items.len() >= ITEMS {
+        if self.young.is_full() {
             std::mem::swap(&mut self.young, &mut self.old);
-            self.young.places.clear();
-            self.young.items.clear();
+            self.young.clear();
         }
-        let Generation { places, items } = &mut self.young;
+        let Generation { slots, decisions, items } = &mut self.young;
         let start = items.len();
         let written = write(items);
         match &written {
-            Some((id, _)) => drop(places.insert(*id, (start as u32, items.len() as u32))),
+            Some((id, _)) => {
+                let place = Place { id: *id, start: start as u32, end: items.len() as u32 };
+                slots.entry(slot_of(*id)).or_default().push(place);
+                *decisions += 1;
+            }
             None => items.truncate(start),
         }
         written
     }
 
     pub(crate) fn items(&self, id: RequestId) -> Option<&[u32]> {
-        [&self.young, &self.old].into_iter().find_map(|generation| {
-            let &(start, end) = generation.places.get(&id)?;
-            generation.items.get(start as usize..end as usize)
-        })
+        [&self.young, &self.old].into_iter().find_map(|generation| generation.items(id))
     }
 
     /// Whether the item was in that decision, where it is known.
@@ -107,6 +139,6 @@ mod tests {
         );
         assert_eq!(recent.items(id(13)), None);
         assert_eq!(recent.items(id(0)), None);
-        assert!(recent.young.places.len() <= DECISIONS && recent.old.places.len() <= DECISIONS);
+        assert!(recent.young.decisions <= DECISIONS && recent.old.decisions <= DECISIONS);
     }
 }

@@ -5,7 +5,7 @@ use attune_decision::{
     SourceKind, Stage, choose, digest_of, favourites,
 };
 use attune_domain::{Context, ItemIx, Level, UserState};
-use attune_edge::{HitInputs, decide};
+use attune_edge::{Candidates, HitInputs, decide};
 use attune_model::UserInput;
 use attune_origin::{MissInputs, asked_of_sources, line_scores, miss_candidates, source_items, unseen_of_source};
 use attune_proto::convert;
@@ -97,10 +97,8 @@ fn hit(record: &DecisionRecord, materials: &Materials, context: Context) -> Resu
         serving,
         posteriors: &materials.posteriors,
         policy: &policy(record)?,
-        state,
         window_vector: &window_vector,
-        own: &materials.own,
-        candidates: &materials.candidates,
+        candidates: &Candidates::new(serving, state, &materials.own, &materials.candidates),
         context,
         limit: record.limit as usize,
         seed: record.seed,

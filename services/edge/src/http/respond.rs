@@ -8,7 +8,7 @@ use attune_proto::origin::v1 as origin;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::Frame;
 use serde::Serialize;
@@ -22,9 +22,10 @@ pub(crate) type Body = Either<Full<Bytes>, StreamBody<Events>>;
 
 /// Of a page, with those that hyper adds.
 const USUAL_HEADERS: usize = 10;
-const TRACE_RESPONSE: &str = "traceresponse";
-const SERVER_TIMING: &str = "server-timing";
-const CACHE_STATUS: &str = "cache-status";
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("x-attune-version");
 
 pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Body> {
     let body = document(page, id);
@@ -35,13 +36,22 @@ pub(crate) fn page(page: &Page, id: RequestId, elapsed: Duration) -> Response<Bo
         CacheStatus::Miss => "attune-edge; fwd=miss",
     };
     headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
-    let micros = elapsed.as_micros();
-    let text = format!("edge;dur={}.{:03}", micros / 1000, micros % 1000);
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        headers.insert(SERVER_TIMING, value);
-    }
-    headers.insert("x-attune-version", HeaderValue::from(page.version));
+    headers.insert(SERVER_TIMING, server_timing(elapsed));
+    headers.insert(VERSION, HeaderValue::from(page.version));
     response
+}
+
+/// Milliseconds to three digits (W3C Server Timing).
+fn server_timing(elapsed: Duration) -> HeaderValue {
+    let mut millis = itoa::Buffer::new();
+    let millis = millis.format(elapsed.as_millis());
+    let micros = elapsed.subsec_micros() % 1000;
+    let digit = |power| b'0' + (micros / power % 10) as u8;
+    let mut text = Vec::with_capacity(32);
+    text.extend_from_slice(b"edge;dur=");
+    text.extend_from_slice(millis.as_bytes());
+    text.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("edge"))
 }
 
 /// The page as JSON, written piece by piece: what is written is known, only ids and explanations need escaping.
@@ -53,10 +63,7 @@ fn document(page: &Page, id: RequestId) -> Vec<u8> {
     let items = page.decided.items.iter().zip(&page.decided.scores).zip(&page.decided.reasons).enumerate();
     for (slot, ((&item, &score), reason)) in items {
         let Some(id) = page.serving.id_texts.get(ItemIx(item)) else { continue };
-        if out.last() == Some(&b'}') {
-            out.push(b',');
-        }
-        out.extend_from_slice(b"{\"item_id\":");
+        out.extend_from_slice(if slot == 0 { b"{\"item_id\":" } else { b",{\"item_id\":" });
         out.extend_from_slice(id);
         out.extend_from_slice(b",\"score\":");
         write_score(&mut out, score);
@@ -106,7 +113,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 
 /// A probability to six digits.
 fn write_score(out: &mut Vec<u8>, score: f32) {
-    let mut millionths = (score.clamp(0.0, 1.0) * 1e6).round() as u32;
+    let mut millionths = (score.clamp(0.0, 1.0) * 1e6 + 0.5) as u32;
     let mut text = *b"0.000000";
     text[0] += (millionths / 1_000_000) as u8;
     for digit in text[2..].iter_mut().rev() {
@@ -210,6 +217,13 @@ mod tests {
         write_name(&mut out, b"\"a\":", None);
         write_value(&mut out, &f32::NAN);
         assert_eq!(out, b"\"a\":nullnull");
+    }
+
+    #[test]
+    fn times_are_written_in_milliseconds() {
+        for (micros, want) in [(0, "edge;dur=0.000"), (7, "edge;dur=0.007"), (12_345_067, "edge;dur=12345.067")] {
+            assert_eq!(server_timing(Duration::from_micros(micros)), want);
+        }
     }
 
     #[test]

@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Clients whose rate is remembered.
 const MAX_CLIENTS: usize = 100_000;
@@ -133,7 +132,6 @@ fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(parts.config.limits.receive.get())
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES.max(8192))
         .keep_alive(has_slot)
         .pipeline_flush(true)

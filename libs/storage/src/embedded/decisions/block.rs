@@ -175,6 +175,9 @@ impl Builder {
     }
 
     pub(super) fn push_entry(&mut self, entry: Entry) {
+        if self.is_empty() {
+            self.bodies.reserve(BLOCK_BYTES);
+        }
         let (uid, kind, mark) = match entry.live {
             Some((uid, body)) => {
                 self.bodies.extend_from_slice(body.bytes);
