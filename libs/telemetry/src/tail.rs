@@ -232,7 +232,13 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         let known = shard.memories.get(key, now).unwrap_or(Memory::NONE);
         let merged = Memory { verdict: known.verdict.merge(verdict), asked: known.asked | asked, ..known };
         shard.memories.put(key, merged, now);
-        if known.settled && merged.verdict.threshold < known.verdict.threshold { Heard::Late } else { Heard::Unknown }
+        if !known.settled || merged.verdict.threshold >= known.verdict.threshold {
+            return Heard::Unknown;
+        }
+        if known.evicted {
+            self.pressure.count_promoted();
+        }
+        Heard::Late
     }
 
     /// Remembers a trace that was settled without having been watched.
@@ -373,6 +379,14 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         }
     }
 
+    /// Makes room: what is known now is the last word, and remembered to have been said early.
+    fn drop_parts(&self, shard: &mut Shard<R, P>, key: u128, now: Duration, out: &mut Vec<Settled<P>>) {
+        if let Some(entry) = shard.entries.get_mut(&key) {
+            entry.evicted = true;
+        }
+        self.expire(shard, key, now, out);
+    }
+
     /// The wait is over: what is known now is the last word.
     fn expire(&self, shard: &mut Shard<R, P>, key: u128, now: Duration, out: &mut Vec<Settled<P>>) {
         let Some(entry) = shard.entries.get_mut(&key) else { return };
@@ -389,7 +403,8 @@ impl<R: Recording, P: Part> TailStore<R, P> {
         self.load.trace(-1);
         self.load.bytes(-(entry.reserved as isize));
         let verdict = Verdict { threshold: self.policy.normal.min(entry.verdict.threshold), ..entry.verdict };
-        shard.memories.put(key, Memory { verdict, asked: entry.asked, settled: true }, now);
+        let Entry { asked, evicted, .. } = entry;
+        shard.memories.put(key, Memory { verdict, asked, settled: true, evicted }, now);
     }
 
     /// Back below the bounds, or into stress mode. In stress mode the sweep looks through the other shards.
@@ -409,7 +424,7 @@ impl<R: Recording, P: Part> TailStore<R, P> {
             while self.load.over(&self.limits) {
                 let Some(key) = shard.oldest_evictable(|entry| self.firm(entry)) else { break };
                 let before = out.len();
-                self.expire(&mut shard, key, now, out);
+                self.drop_parts(&mut shard, key, now, out);
                 self.pressure.count_evicted(out.len() - before);
             }
             if !self.load.over(&self.limits) {

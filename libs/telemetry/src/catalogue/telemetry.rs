@@ -29,7 +29,7 @@ entries! {
     TRACE_STORE_TRACES: Gauge = gauge("trace_store_traces", Unit::Count, "Traces held until their verdict.").by(EVERY);
     TRACE_STORE_SPANS: Gauge = gauge("trace_store_spans", Unit::Count, "Spans held until their verdict.").by(EVERY);
     TRACE_STORE_EVICTED: Counter = counter(
-        "trace_store_evicted_total", Unit::Count, "Local traces dropped, or not recorded, for want of room or of patience."
+        "trace_store_evicted_total", Unit::Count, "Local traces dropped, or not recorded, for want of room or of patience; promoted: turned out afterwards to be wanted."
     )
         .labels(&[LabelKey::list("reason", &["oldest", "full", "age", "promoted"])])
         .by(EVERY);
@@ -52,7 +52,7 @@ entries! {
     )
         .by(EVERY);
     TRACE_BUS_UNMATCHED: Counter = counter(
-        "trace_bus_unmatched_total", Unit::Count, "Verdicts of other services for traces that are not held."
+        "trace_bus_unmatched_total", Unit::Count, "Verdicts of other services that came after the trace was settled otherwise here."
     )
         .by(EVERY);
     TRACE_BUS_LOST: Counter = counter(

@@ -77,7 +77,39 @@ impl CodePlace {
     }
 }
 
-/// Something that happened and may be written down.
+/// Something that happened and may be written down. Sealed: a crate outside cannot add to the list.
+///
+/// ```compile_fail
+/// use attune_telemetry::{EVENTS, EventSpec, Fields, LogEvent, Subject};
+///
+/// struct Leak;
+///
+/// impl LogEvent for Leak {
+///     const SPEC: &'static EventSpec = EVENTS[0];
+///
+///     fn subject(&self) -> Subject {
+///         Subject::default()
+///     }
+///
+///     fn metrics(&self, _: &mut Fields<'_>) {}
+///
+///     fn context(&self, _: &mut Fields<'_>) {}
+/// }
+/// ```
+///
+/// The visitor of an event is a uid, which is written as its hash; a raw user id does not fit.
+///
+/// ```
+/// fn updated(user: attune_domain::Uid, id: attune_domain::RequestId) -> attune_telemetry::UserUpdated {
+///     attune_telemetry::UserUpdated { request_id: id, user: Some(user), attributes: 1, offset: 1 }
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn updated(user: String, id: attune_domain::RequestId) -> attune_telemetry::UserUpdated {
+///     attune_telemetry::UserUpdated { request_id: id, user: Some(user), attributes: 1, offset: 1 }
+/// }
+/// ```
 pub trait LogEvent: sealed::Sealed {
     const SPEC: &'static EventSpec;
 

@@ -23,6 +23,7 @@ pub(crate) struct SamplingMetrics {
     evicted: Followed,
     refused: Followed,
     aged: Followed,
+    promoted: Followed,
     published: Followed,
     applied: Followed,
     unmatched: Followed,
@@ -44,6 +45,7 @@ impl SamplingMetrics {
             evicted: evicted("oldest"),
             refused: evicted("full"),
             aged: evicted("age"),
+            promoted: evicted("promoted"),
             published: bus(&TRACE_BUS_PUBLISHED),
             applied: bus(&TRACE_BUS_APPLIED),
             unmatched: bus(&TRACE_BUS_UNMATCHED),
@@ -63,6 +65,7 @@ impl SamplingMetrics {
         let [evicted, refused] = pressure.counts();
         self.evicted.follow(evicted);
         self.refused.follow(refused);
+        self.promoted.follow(pressure.promoted());
         let counts = &sampler.counts;
         self.aged.follow(counts.aged.load(Relaxed));
         self.published.follow(counts.published.load(Relaxed));

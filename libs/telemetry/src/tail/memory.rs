@@ -17,10 +17,12 @@ pub(crate) struct Memory {
     pub(crate) asked: u8,
     /// Local traces were settled by the verdict; otherwise it was only heard.
     pub(crate) settled: bool,
+    /// Parts of it were dropped for room.
+    pub(crate) evicted: bool,
 }
 
 impl Memory {
-    pub(crate) const NONE: Self = Self { verdict: Verdict::NONE, asked: 0, settled: false };
+    pub(crate) const NONE: Self = Self { verdict: Verdict::NONE, asked: 0, settled: false, evicted: false };
 }
 
 #[derive(Clone, Copy)]

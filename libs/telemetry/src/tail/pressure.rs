@@ -50,6 +50,7 @@ pub(crate) struct Pressure {
     stress: AtomicBool,
     evicted: AtomicU64,
     refused: AtomicU64,
+    promoted: AtomicU64,
 }
 
 impl Pressure {
@@ -65,6 +66,11 @@ impl Pressure {
     /// Parts dropped before their time, and roots not recorded because even stress mode was not enough.
     pub(crate) fn counts(&self) -> [u64; 2] {
         [self.evicted.load(Relaxed), self.refused.load(Relaxed)]
+    }
+
+    /// Traces promoted after parts of them had been dropped for room.
+    pub(crate) fn promoted(&self) -> u64 {
+        self.promoted.load(Relaxed)
     }
 
     pub(super) fn weigh(&self, load: &Load, limits: &TailLimits) {
@@ -83,6 +89,10 @@ impl Pressure {
 
     pub(super) fn count_evicted(&self, parts: usize) {
         self.evicted.fetch_add(parts as u64, Relaxed);
+    }
+
+    pub(super) fn count_promoted(&self) {
+        self.promoted.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_refused(&self) {

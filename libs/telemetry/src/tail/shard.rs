@@ -14,6 +14,8 @@ pub(crate) struct Entry<R, P> {
     pub(super) asked: u8,
     /// Nothing more will be learned: what ends from now on leaves at once.
     pub(super) settled: bool,
+    /// Parts of it were dropped for room.
+    pub(super) evicted: bool,
     pub(super) live: Vec<R>,
     /// Each with the moment it ended at.
     pub(super) parts: Vec<(Duration, P)>,
@@ -30,6 +32,7 @@ impl<R, P> Entry<R, P> {
             verdict: known.verdict,
             asked: known.asked,
             settled: known.settled,
+            evicted: known.evicted,
             live: Vec::with_capacity(1),
             parts: Vec::new(),
             ended: Duration::ZERO,

@@ -294,6 +294,24 @@ fn pressure_sheds_in_order() {
     assert!(bench.is_empty());
 }
 
+/// What was dropped for room and turns out to be wanted is counted; what was dropped at the end of its time is not.
+#[test]
+fn a_promotion_after_an_eviction_is_counted() {
+    let mut bench = Bench::new(100_000);
+    for n in 0..400 {
+        let live = bench.watch(id(n, false));
+        bench.end(id(n, false), &live, "part");
+    }
+    let [evicted, _] = bench.store.pressure().counts();
+    assert!(evicted > 0);
+    assert_eq!(bench.hear(id(0, false), ERROR), Heard::Late, "the oldest went first");
+    assert_eq!(bench.store.pressure().promoted(), 1);
+    assert_eq!(bench.hear(id(399, false), ERROR), Heard::Applied, "the newest is still there");
+    bench.pass(20_000);
+    assert_eq!(bench.hear(id(398, false), ERROR), Heard::Late);
+    assert_eq!(bench.store.pressure().promoted(), 1);
+}
+
 /// Nothing evictable: new roots that the head does not want are not recorded, those it wants stand for a hundred even
 /// when they fail; and with the load goes the stress.
 #[test]
