@@ -22,9 +22,12 @@ pub(super) fn collector(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
         let list = work.join("builder.yaml");
         let placed = text.replacen("dist:\n", &format!("dist:\n  output_path: {}\n", source.display()), 1);
         fs::write(&list, placed).context("write the list of components")?;
-        // Its own step that tidies the module fails here, and building does that as well.
-        let skip = ["--skip-compilation", "--skip-get-modules"];
-        said(Command::new(work.join("builder")).arg("--config").arg(&list).args(skip), "generate the Collector")?;
+        // The last step, which tidies the module, may fail; building does that as well.
+        let mut generate = Command::new(work.join("builder"));
+        let generated = said(generate.arg("--config").arg(&list).arg("--skip-compilation"), "generate the Collector");
+        if !source.join("go.mod").exists() {
+            generated?;
+        }
         let mut build = go();
         build.current_dir(&source).args([
             "build",
