@@ -12,6 +12,7 @@ mod telemetry;
 use anyhow::Context as _;
 use clap::Args;
 use panel::Dashboard;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,11 +24,13 @@ pub(crate) struct DashboardsArgs {
 }
 
 pub(crate) fn run(args: &DashboardsArgs) -> anyhow::Result<ExitCode> {
-    for dashboard in all() {
-        if args.queries {
-            dashboard.panels().for_each(|panel| print_queries(&dashboard, panel));
-            continue;
+    if args.queries {
+        for query in queries() {
+            println!("{}", serde_json::to_string(&query).context("write a query")?);
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    for dashboard in all() {
         let path = file(&crate::root(), &dashboard);
         std::fs::write(&path, rendered(&dashboard)).with_context(|| format!("write {}", path.display()))?;
     }
@@ -46,14 +49,26 @@ pub(crate) fn rendered(dashboard: &Dashboard) -> String {
     format!("{:#}\n", grafana::json(dashboard))
 }
 
-/// `always` is false where a value may rightly be absent: the metric needs hardware, an engine, or samples.
-fn print_queries(dashboard: &Dashboard, panel: &panel::Panel) {
-    for query in &panel.queries {
-        let expr = query::filled_in(&query.expr);
-        let always = crate::tidy::always_there(&query.expr);
-        let line = serde_json::json!({
-            "dashboard": dashboard.name, "panel": panel.title, "expr": expr, "always": always,
-        });
-        println!("{line}");
-    }
+/// A query as Prometheus gets it.
+#[derive(Debug, Serialize)]
+pub(crate) struct AskedQuery {
+    pub(crate) dashboard: &'static str,
+    pub(crate) panel: &'static str,
+    /// With the variables filled in for all.
+    pub(crate) expr: String,
+    /// False where a value may rightly be absent: the metric needs hardware, an engine, or samples.
+    pub(crate) always: bool,
+}
+
+pub(crate) fn queries() -> Vec<AskedQuery> {
+    let of_panel = |dashboard: &Dashboard, panel: &panel::Panel| {
+        let asked = |query: &panel::Query| AskedQuery {
+            dashboard: dashboard.name,
+            panel: panel.title,
+            expr: query::filled_in(&query.expr),
+            always: crate::tidy::always_there(&query.expr),
+        };
+        panel.queries.iter().map(asked).collect::<Vec<_>>()
+    };
+    all().iter().flat_map(|dashboard| dashboard.panels().flat_map(|panel| of_panel(dashboard, panel))).collect()
 }

@@ -1,9 +1,10 @@
 //! The telemetry kit against the real programs: the log pipeline's SQL on Flink, the Collector's configurations in the
-//! Collector, and the traces of seven processes through the Collector into Jaeger.
+//! Collector, the traces of seven processes through the Collector into Jaeger, and the dashboards over Prometheus.
 //!
 //! The programs are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run takes long, the
 //! next ones do not. Java with Maven and Go must be there.
 
+mod dashboards;
 mod flink;
 mod go;
 mod process;
@@ -32,6 +33,8 @@ enum Part {
     Collector,
     /// Kept traces arrive in Jaeger whole
     Traces,
+    /// What the dashboards ask Prometheus has answers
+    Dashboards,
 }
 
 pub(crate) fn run(args: &TelemetryArgs) -> anyhow::Result<ExitCode> {
@@ -45,8 +48,9 @@ pub(crate) fn run(args: &TelemetryArgs) -> anyhow::Result<ExitCode> {
             Part::Collector => traces::check_configurations(root, &go::collector(root, &tools)?)?,
             Part::Traces => {
                 let (collector, jaeger) = (go::collector(root, &tools)?, go::jaeger(&tools)?);
-                traces::check(root, &collector, &jaeger, args.attune.as_deref())?;
+                traces::check(root, &collector, &jaeger, &process::attune(root, args.attune.as_deref())?)?;
             }
+            Part::Dashboards => dashboards::check(&process::attune(root, args.attune.as_deref())?)?,
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,11 @@
 //! Processes that end with the check, and speaking to them.
 
 use anyhow::{Context as _, bail};
-use std::io::{Read as _, Write as _};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,10 +33,6 @@ impl Server {
         let output = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let child = command.stdin(Stdio::null()).stderr(output).spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { child, name })
-    }
-
-    pub(super) fn stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.child.stdout.take()
     }
 
     /// Waits until somebody listens there.
@@ -65,6 +63,32 @@ impl Drop for Server {
         }
         let _ended = self.child.kill().and_then(|()| self.child.wait().map(drop));
     }
+}
+
+/// The program as it is now, unless one was named.
+pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let mut build = Command::new("cargo");
+    said(build.current_dir(root).args(["build", "--release", "--package", "attune"]), "build attune")?;
+    Ok(root.join("target/release/attune"))
+}
+
+/// A platform of seven processes with its state in `work`, and its ready line.
+pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
+    let mut command = Command::new(attune);
+    command.args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"]).arg(work.join("state"));
+    let log = work.join("attune.log");
+    let mut platform = Server::start("attune", command.args(more).stdout(Stdio::piped()), &log)?;
+    let mut line = String::new();
+    BufReader::new(platform.child.stdout.take().context("read attune's ready line")?)
+        .read_line(&mut line)
+        .context("read attune's ready line")?;
+    if line.is_empty() {
+        bail!("attune was not ready: {}", std::fs::read_to_string(log).unwrap_or_default());
+    }
+    Ok((platform, serde_json::from_str(&line).context("read attune's ready line")?))
 }
 
 /// Addresses that are free now, no two the same.

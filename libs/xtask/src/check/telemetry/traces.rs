@@ -1,12 +1,11 @@
 //! Traces of a platform of seven processes, through a real Collector with our configuration, into a real Jaeger, asked for there.
 
-use super::process::{Server, ask, free_addresses, said};
-use anyhow::{Context as _, bail, ensure};
+use super::process::{Server, ask, free_addresses, platform, said};
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,20 +55,8 @@ struct Span {
     tags: BTreeMap<String, String>,
 }
 
-pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: &Path) -> anyhow::Result<()> {
     let work = tempfile::tempdir().context("create a folder")?;
-    let built;
-    let attune = match attune {
-        Some(attune) => attune,
-        None => {
-            said(
-                Command::new("cargo").current_dir(root).args(["build", "--release", "--package", "attune"]),
-                "build attune",
-            )?;
-            built = root.join("target/release/attune");
-            &built
-        }
-    };
     let [otlp, jaeger_http, jaeger_grpc, grpc, http, health, metrics, own] = free_addresses()?;
     let mut command = Command::new(jaeger);
     command.arg("--config").arg(root.join("observability/jaeger/jaeger.yaml"));
@@ -100,18 +87,8 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: Option
     }
     let config = work.path().join("settings.toml");
     fs::write(&config, settings).context("write settings")?;
-    let mut command = Command::new(attune);
-    command.args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"]).arg(work.path().join("state"));
-    command.arg("--config").arg(&config).stdout(Stdio::piped());
-    let mut platform = Server::start("attune", &mut command, &work.path().join("attune.log"))?;
-    let mut line = String::new();
-    BufReader::new(platform.stdout().context("read attune's ready line")?)
-        .read_line(&mut line)
-        .context("read attune's ready line")?;
-    if line.is_empty() {
-        bail!("attune was not ready: {}", fs::read_to_string(work.path().join("attune.log")).unwrap_or_default());
-    }
-    let ready: Value = serde_json::from_str(&line).context("read attune's ready line")?;
+    let more = ["--config".as_ref(), config.as_os_str()];
+    let (platform, ready) = platform(attune, work.path(), &more)?;
     let edge = ready["edge"].as_str().and_then(|url| url.strip_prefix("http://")).context("find the edge")?;
     let kept = drive(edge)?;
     for id in &kept {
