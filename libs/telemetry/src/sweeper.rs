@@ -5,13 +5,9 @@ use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const EVERY: Duration = Duration::from_millis(50);
-/// Who oversleeps by this much was stopped, or starved, ...
-const STOPPED: Duration = Duration::from_millis(500);
-/// ... and hears first what others decided meanwhile, before waiting for them is called in vain.
-const CATCH_UP: Duration = Duration::from_millis(500);
 
 pub(crate) struct Sweeper {
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -27,14 +23,8 @@ impl Sweeper {
             let (stopped, wake) = &*told;
             loop {
                 let mut stopped = stopped.lock();
-                let mut pause = EVERY;
-                while !*stopped {
-                    let asleep = Instant::now();
-                    wake.wait_for(&mut stopped, pause);
-                    if asleep.elapsed() <= pause + STOPPED {
-                        break;
-                    }
-                    pause = CATCH_UP;
+                if !*stopped {
+                    wake.wait_for(&mut stopped, EVERY);
                 }
                 if *stopped {
                     return;
