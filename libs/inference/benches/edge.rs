@@ -22,7 +22,7 @@ fn edge(c: &mut Criterion) {
         (0..600).map(|_| (0..CANDIDATES).map(|_| ((next() + 0.5) * ITEMS as f32) as u32 % ITEMS).collect()).collect();
     let mut lists = lists.iter().cycle();
     let mut list = || lists.next().expect("a cycle does not end");
-    let mut out = vec![0.0; CANDIDATES];
+    let (mut out, mut products) = (vec![0.0; CANDIDATES], vec![0; CANDIDATES]);
     let (mut query, mut seed) = (Query::default(), 0);
 
     let mut group = c.benchmark_group("400 candidates");
@@ -32,11 +32,13 @@ fn edge(c: &mut Criterion) {
     group.bench_function("products of byte rows", |b| {
         b.iter(|| {
             compact.query(&user, &mut query);
-            compact.gather_dot(&query, list(), black_box(&mut out));
+            compact.products(&query, list(), black_box(&mut products));
         });
     });
-    let offsets = vec![-2.0; CANDIDATES];
-    group.bench_function("sigmoids", |b| b.iter(|| sigmoid_lines(&offsets, 0.7, black_box(&mut out))));
+    let (offsets, scales) = (vec![-2.0; CANDIDATES], vec![0.01; CANDIDATES]);
+    group.bench_function("sigmoids", |b| {
+        b.iter(|| sigmoid_lines(&offsets, 7e-6, &scales, &products, black_box(&mut out)));
+    });
     let (rates, counts) = (vec![0.05; CANDIDATES], vec![[10.0, 1.0]; CANDIDATES]);
     let mut columns = [vec![0.0; CANDIDATES], vec![0.0; CANDIDATES], vec![0.0; CANDIDATES], vec![0.0; CANDIDATES]];
     let [alpha, beta, lift, means] = &mut columns;

@@ -5,14 +5,23 @@
 use crate::multiversion::multiversion;
 
 multiversion! {
-    /// `values[i]` = 1 / (1 + exp(-(offsets[i] + slope * values[i]))), within 3e-7.
-    pub fn sigmoid_lines, sigmoid_lines_on = sigmoid_lines_any(offsets: &[f32], slope: f32, values: &mut [f32])
+    /// `out[i]` = 1 / (1 + exp(-(offsets[i] + slope * scales[i] * products[i]))), within 3e-7. The columns are equally
+    /// long.
+    pub fn sigmoid_lines, sigmoid_lines_on = sigmoid_lines_any(
+        offsets: &[f32],
+        slope: f32,
+        scales: &[f32],
+        products: &[i32],
+        out: &mut [f32],
+    )
 }
 
 #[inline(always)]
-fn sigmoid_lines_any(offsets: &[f32], slope: f32, values: &mut [f32]) {
-    for (value, offset) in values.iter_mut().zip(offsets) {
-        *value = 1.0 / (1.0 + exp(-(offset + slope * *value)));
+fn sigmoid_lines_any(offsets: &[f32], slope: f32, scales: &[f32], products: &[i32], out: &mut [f32]) {
+    let n = out.len();
+    let (offsets, scales, products) = (&offsets[..n], &scales[..n], &products[..n]);
+    for i in 0..n {
+        out[i] = 1.0 / (1.0 + exp(-(offsets[i] + slope * scales[i] * products[i] as f32)));
     }
 }
 
@@ -206,8 +215,9 @@ mod tests {
             let beta: Vec<f32> = (0..count).map(|i| 40.0 + 3.0 * i as f32).collect();
             let mut draws = vec![0.0; count];
             beta_draws(seed, &items, &alpha, &beta, &mut draws);
-            let mut clicks = draws.clone();
-            sigmoid_lines(&alpha, -3.0, &mut clicks);
+            let products: Vec<i32> = (0..count as i32).map(|i| i * 1000 - 20_000).collect();
+            let mut clicks = vec![0.0; count];
+            sigmoid_lines(&alpha, -3e-4, &draws, &products, &mut clicks);
             let groups = 1 + count / 4;
             let maxima = |isa| {
                 let mut maxima = vec![0.0; groups];
@@ -233,7 +243,7 @@ mod tests {
                     prop_assert!(all.iter().zip(&one).all(|(all, one)| all[i].to_bits() == one[0].to_bits()));
                     beta_draws_on(isa, seed, &items[i..=i], &alpha[i..=i], &beta[i..=i], &mut alone);
                     prop_assert_eq!(alone[0].to_bits(), draws[i].to_bits());
-                    sigmoid_lines_on(isa, &alpha[i..=i], -3.0, &mut alone);
+                    sigmoid_lines_on(isa, &alpha[i..=i], -3e-4, &draws[i..=i], &products[i..=i], &mut alone);
                     prop_assert_eq!(alone[0].to_bits(), clicks[i].to_bits());
                 }
             }

@@ -1,8 +1,8 @@
 //! Process life: start, get ready, serve, drain, stop. Each service's `main.rs` hands over to [`run`].
 //!
-//! Always holds: nothing here is global but a program's panic hook, so that one process can hold many services; readiness
-//! is told before traffic is refused; draining has a time limit; and only [`run`] reads arguments, handles signals or
-//! chooses an exit code.
+//! Always holds: nothing here is global but the allocator and a program's panic hook, so that one process can hold many
+//! services; readiness is told before traffic is refused; draining has a time limit; and only [`run`] reads arguments,
+//! handles signals or chooses an exit code.
 
 #![warn(clippy::disallowed_macros)]
 
@@ -11,6 +11,7 @@ mod clock;
 mod exit;
 pub mod grpc;
 mod incoming;
+mod memory;
 mod panics;
 mod program;
 mod ready;
@@ -20,6 +21,7 @@ mod shutdown;
 pub use attune_telemetry::Clock;
 pub use clock::system_clock;
 pub use exit::{Exit, Fatal, OrExit};
+pub use memory::keep_freed_memory;
 pub use panics::log_panics;
 pub use program::{Host, ProcessConfig, Program, Service, run, run_with};
 pub use ready::{Condition, Ready};

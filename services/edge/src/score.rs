@@ -28,21 +28,33 @@ pub struct HitInputs<'a> {
 #[derive(Debug, Default, PartialEq)]
 pub struct Candidates {
     items: Vec<u32>,
+    /// Of each item's line, with what of the product does not depend on the context.
     offsets: Vec<f32>,
+    /// What one in an item's product stands for, by the scale of the query.
+    scales: Vec<f32>,
     reasons: Vec<Reason>,
     digest: u64,
 }
 
 impl Candidates {
     /// The visitor's own list first, then the cohort's set; no item twice, none that was seen or withdrawn.
-    pub fn new(serving: &Serving, state: &UserState, own: &ScoredItems, set: &ScoredItems) -> Self {
+    pub fn new(
+        serving: &Serving,
+        state: &UserState,
+        window_vector: &[f32],
+        own: &ScoredItems,
+        set: &ScoredItems,
+    ) -> Self {
+        let rows = serving.items.compact();
+        let slope = serving.bundle.edge().slope;
         let mut all = Self::default();
         let mut taken: FxHashSet<u32> = state.window.seen().iter().map(|seen| seen.item.0).collect();
         for list in [own, set] {
             for ((&item, &offset), &reason) in list.items.iter().zip(&list.offsets).zip(&list.reasons) {
                 if serving.is_available(ItemIx(item)) && taken.insert(item) {
                     all.items.push(item);
-                    all.offsets.push(offset);
+                    all.offsets.push(offset + slope * rows.exact_dot(item, window_vector));
+                    all.scales.push(rows.scale(item));
                     all.reasons.push(reason);
                 }
             }
@@ -56,6 +68,7 @@ impl Candidates {
 struct Buffers {
     user: Vec<f32>,
     query: attune_inference::Query,
+    products: Vec<i32>,
     scores: Vec<f32>,
     slate: Scratch,
 }
@@ -75,13 +88,14 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
     b.user.extend_from_slice(inputs.window_vector);
     serving.bundle.add_context(inputs.context, &mut b.user);
 
-    let Candidates { items, offsets, .. } = inputs.candidates;
-    b.scores.clear();
+    let Candidates { items, offsets, scales, .. } = inputs.candidates;
+    b.products.resize(items.len(), 0);
     b.scores.resize(items.len(), 0.0);
     let rows = serving.items.compact();
     rows.query(&b.user, &mut b.query);
-    rows.gather_dot(&b.query, items, &mut b.scores);
-    attune_inference::sigmoid_lines(offsets, serving.bundle.edge().slope, &mut b.scores);
+    rows.products(&b.query, items, &mut b.products);
+    let slope = serving.bundle.edge().slope * b.query.scale();
+    attune_inference::sigmoid_lines(offsets, slope, scales, &b.products, &mut b.scores);
 
     let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
     let chosen = choose(

@@ -88,7 +88,7 @@ impl UserEntry {
         match &*self.last_candidates.0.load() {
             Some(held) if held.of == of => decide(&held.candidates),
             _ => {
-                let candidates = Candidates::new(serving, &self.state, &self.own, &set.items);
+                let candidates = Candidates::new(serving, &self.state, &self.window_vector, &self.own, &set.items);
                 let decided = decide(&candidates);
                 self.last_candidates.0.store(Some(Arc::new(Held { of, candidates })));
                 decided

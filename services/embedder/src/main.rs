@@ -4,9 +4,6 @@ use attune_embedder::{DEFAULTS, EmbedderConfig, own};
 use attune_runtime::{Program, run};
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let program = Program {
         name: "embedder",

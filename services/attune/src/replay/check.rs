@@ -98,7 +98,7 @@ fn hit(record: &DecisionRecord, materials: &Materials, context: Context) -> Resu
         posteriors: &materials.posteriors,
         policy: &policy(record)?,
         window_vector: &window_vector,
-        candidates: &Candidates::new(serving, state, &materials.own, &materials.candidates),
+        candidates: &Candidates::new(serving, state, &window_vector, &materials.own, &materials.candidates),
         context,
         limit: record.limit as usize,
         seed: record.seed,
