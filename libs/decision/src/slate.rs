@@ -78,7 +78,7 @@ pub struct Scratch {
     means: Vec<f32>,
     draws: Vec<f32>,
     keys: Vec<u64>,
-    maxima: Vec<f32>,
+    steps: Vec<u8>,
     pool: Vec<u64>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
@@ -177,7 +177,7 @@ pub fn choose(
     s.pool.extend(s.keys.iter().map(|&by_mean| index(by_mean)).map(|i| key(i, s.draws[i])));
     if explores {
         let others = at_most.max(at_least) + uniform_slots;
-        best_others(&mut s.keys, &mut s.maxima, others.min(n - limit), limit, &s.draws, &s.is_top);
+        best_others(&mut s.keys, &mut s.steps, others.min(n - limit), limit, &s.draws, &s.is_top);
         s.pool.extend_from_slice(&s.keys);
     }
     s.pool.sort_unstable();
@@ -243,35 +243,23 @@ fn index(key: u64) -> usize {
     key as u32 as usize
 }
 
-fn value_place(key: u64) -> u32 {
-    (key >> 32) as u32
-}
-
-/// Leaves the keys of the `k` best values, in no order.
-///
-/// Of few among many most are passed over by groups of four: `k` groups have a value as good as the `k`-th best of the
-/// groups' maxima, so nothing below that is among the `k` best. (A value that is not a number may be passed over too.)
-fn best(keys: &mut Vec<u64>, maxima: &mut Vec<f32>, k: usize, values: &[f32]) {
-    const TOGETHER: usize = 4;
+/// Leaves the keys of the `k` best values, in no order. (A value that is not a number may be passed over.)
+fn best(keys: &mut Vec<u64>, steps: &mut Vec<u8>, k: usize, values: &[f32]) {
     keys.clear();
-    let groups = values.len().div_ceil(TOGETHER);
     if k == 0 {
         return;
     }
-    if 2 * k > groups {
-        keys.extend(values.iter().enumerate().map(|(i, &value)| key(i, value)));
-    } else {
-        maxima.resize(groups, 0.0);
-        attune_inference::strided_maxima(values, maxima);
-        keys.extend(maxima.iter().enumerate().map(|(group, &value)| key(group, value)));
-        let (_, &mut bound, _) = keys.select_nth_unstable(k - 1);
-        let bound = value_place(bound);
-        keys.clear();
-        for group in (0..groups).filter(|&group| place(maxima[group]) <= bound) {
-            let members = (group..values.len()).step_by(groups);
-            keys.extend(members.map(|i| key(i, values[i])).filter(|&key| value_place(key) <= bound));
-        }
+    let mut cut = 0;
+    steps.resize(values.len().next_multiple_of(64), 0);
+    attune_inference::steps_down(values, k, steps, &mut cut);
+    keys.resize(values.len(), 0);
+    let mut kept = 0;
+    for (i, (&value, &step)) in values.iter().zip(steps.iter()).enumerate() {
+        // Without a branch, which would be mispredicted.
+        keys[kept] = key(i, value);
+        kept += usize::from(step <= cut);
     }
+    keys.truncate(kept);
     keep_first(keys, k);
 }
 
@@ -284,8 +272,8 @@ fn keep_first(keys: &mut Vec<u64>, k: usize) {
 }
 
 /// Leaves the keys of the `k` best values that are not among the `tops` on top, in no order.
-fn best_others(keys: &mut Vec<u64>, maxima: &mut Vec<f32>, k: usize, tops: usize, values: &[f32], is_top: &[bool]) {
-    best(keys, maxima, if k == 0 { 0 } else { k + tops }, values);
+fn best_others(keys: &mut Vec<u64>, steps: &mut Vec<u8>, k: usize, tops: usize, values: &[f32], is_top: &[bool]) {
+    best(keys, steps, if k == 0 { 0 } else { k + tops }, values);
     keys.retain(|&key| !is_top[index(key)]);
     keep_first(keys, k);
 }
@@ -300,8 +288,8 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
         s.keys.clear();
         return;
     }
-    let depth = (3 * limit).min(n);
-    best(&mut s.keys, &mut s.maxima, depth, &s.means);
+    let depth = (2 * limit).min(n);
+    best(&mut s.keys, &mut s.steps, depth, &s.means);
     s.keys.sort_unstable();
     // Nothing outside the depth is discounted, so nothing there can be better than this.
     let bound = s.keys[depth - 1];
@@ -332,7 +320,7 @@ fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s:
     }
     s.keys.select_nth_unstable(limit - 1);
     if depth < n && s.keys[limit - 1] > bound {
-        best(&mut s.keys, &mut s.maxima, limit, &s.means);
+        best(&mut s.keys, &mut s.steps, limit, &s.means);
     }
     s.keys.truncate(limit);
     s.keys.iter().for_each(|&key| s.is_top[index(key)] = true);

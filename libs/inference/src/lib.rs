@@ -20,4 +20,4 @@ pub use dot::{dot, gather_dot, score_rows};
 pub use isa::Isa;
 pub use math::{exp, ln_1p, sigmoid};
 pub use mlp::{Layer, Mlp, MlpError};
-pub use sampling::{beta_draws, posterior_columns, sigmoid_lines, strided_maxima};
+pub use sampling::{beta_draws, posterior_columns, sigmoid_lines, steps_down};

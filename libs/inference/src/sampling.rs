@@ -51,18 +51,68 @@ multiversion! {
 }
 
 multiversion! {
-    /// `maxima[g]` = the highest of `values[g]`, `values[g + maxima.len()]`, `values[g + 2 * maxima.len()]` and so on.
-    pub fn strided_maxima, strided_maxima_on = strided_maxima_any(values: &[f32], maxima: &mut [f32])
+    /// Puts each value on one of 256 steps from the highest value, 0, down to the lowest, and finds the first step by
+    /// which `k` values have come. So no value beyond `cut` is among the `k` best, and few others are before it. What is
+    /// not a number is on any step. `steps` is at least as long as `values`; what is longer becomes the last step.
+    pub fn steps_down, steps_down_on = steps_down_any(values: &[f32], k: usize, steps: &mut [u8], cut: &mut u8)
 }
 
 #[inline(always)]
-fn strided_maxima_any(values: &[f32], maxima: &mut [f32]) {
-    maxima.fill(f32::NEG_INFINITY);
-    for row in values.chunks(maxima.len().max(1)) {
-        for (highest, &value) in maxima.iter_mut().zip(row) {
-            *highest = if value > *highest { value } else { *highest };
+fn steps_down_any(values: &[f32], k: usize, steps: &mut [u8], cut: &mut u8) {
+    let (highest, lowest) = (highest(values, 1.0), -highest(values, -1.0));
+    let per_step = if highest > lowest { 255.0 / (highest - lowest) } else { 0.0 };
+    for (step, &value) in steps.iter_mut().zip(values) {
+        *step = round((highest - value) * per_step).1 as u8;
+    }
+    steps[values.len()..].fill(u8::MAX);
+    let mut below = 0u8;
+    let mut width = 128u8;
+    while width > 0 {
+        // The steps before `below` have fewer than `k` values.
+        if count_before(steps, below + width) < k {
+            below += width;
+        }
+        width /= 2;
+    }
+    *cut = below;
+}
+
+/// The highest of the values times `sign`.
+#[inline(always)]
+fn highest(values: &[f32], sign: f32) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::MIN; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for l in 0..LANES {
+            let value = chunk[l] * sign;
+            lanes[l] = if value > lanes[l] { value } else { lanes[l] };
         }
     }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = if value * sign > *lane { value * sign } else { *lane };
+    }
+    lanes.into_iter().fold(f32::MIN, |a, b| if a > b { a } else { b })
+}
+
+/// How many steps are lower than this one.
+#[inline(always)]
+fn count_before(steps: &[u8], step: u8) -> usize {
+    const LANES: usize = 64;
+    let mut count = 0;
+    // A lane counts no further than its byte can.
+    for part in steps.chunks(LANES * 255) {
+        let mut lanes = [0u8; LANES];
+        let (whole, rest) = part.as_chunks::<LANES>();
+        for chunk in whole {
+            for l in 0..LANES {
+                lanes[l] += u8::from(chunk[l] < step);
+            }
+        }
+        count += lanes.iter().map(|&lane| u32::from(lane)).sum::<u32>() as usize;
+        count += rest.iter().filter(|&&other| other < step).count();
+    }
+    count
 }
 
 #[inline(always)]
@@ -218,17 +268,16 @@ mod tests {
             let products: Vec<i32> = (0..count as i32).map(|i| i * 1000 - 20_000).collect();
             let mut clicks = vec![0.0; count];
             sigmoid_lines(&alpha, -3e-4, &draws, &products, &mut clicks);
-            let groups = 1 + count / 4;
-            let maxima = |isa| {
-                let mut maxima = vec![0.0; groups];
-                strided_maxima_on(isa, &draws, &mut maxima);
-                maxima
+            let cut = |isa| {
+                let (mut steps, mut cut) = (vec![0; count], 0);
+                steps_down_on(isa, &draws, 1 + count / 3, &mut steps, &mut cut);
+                (steps, cut)
             };
-            for (g, highest) in maxima(Isa::Portable).into_iter().enumerate() {
-                prop_assert_eq!(highest, draws[g.min(count)..].iter().step_by(groups).copied().fold(f32::NEG_INFINITY, f32::max));
-            }
+            let (steps, last) = cut(Isa::Portable);
+            let before = |last: Option<u8>| steps.iter().filter(|&&step| Some(step) <= last).count();
+            prop_assert!(before(Some(last)) > count / 3 && before(last.checked_sub(1)) <= count / 3);
             for &isa in Isa::available() {
-                prop_assert_eq!(maxima(isa), maxima(Isa::Portable));
+                prop_assert_eq!(cut(isa), cut(Isa::Portable));
                 let counts: Vec<[f32; 2]> = (0..count).map(|i| [10.0 * i as f32, i as f32]).collect();
                 let columns = |isa, from: usize, to: usize| {
                     let mut all = [vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from]];
