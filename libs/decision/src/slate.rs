@@ -5,6 +5,7 @@
 use crate::draw::uniform;
 use crate::{Digest, Posteriors, Sampler, Slot};
 use attune_domain::ItemIx;
+use attune_inference::Highest;
 
 /// How a slate is chosen. Part of what replay needs, so it comes from the bundle's or the service's configuration and
 /// its values travel in the record.
@@ -78,10 +79,14 @@ pub struct Scratch {
     means: Vec<f32>,
     draws: Vec<f32>,
     keys: Vec<u64>,
-    steps: Vec<u8>,
+    /// What the discounts make of the keys, and the discounts.
+    discounted: Vec<u64>,
+    factors: Vec<f32>,
+    highest: Highest,
     pool: Vec<u64>,
     is_top: Vec<bool>,
     taken: Vec<bool>,
+    is_uniform: Vec<bool>,
     /// By category; all untouched between slates.
     categories: Vec<CategoryCount>,
     touched: Vec<u16>,
@@ -169,7 +174,9 @@ pub fn choose(
     let at_most = (f64::from(policy.exploration_max) * limit as f64 + u) as usize;
     let at_least = ((f64::from(policy.exploration_min) * limit as f64 + u) as usize).min(n - limit);
     let is_uniform = |slot: usize| uniform(seed, PURPOSE_UNIFORM | slot as u64) < f64::from(policy.uniform);
-    let uniform_slots = (0..limit).filter(|&slot| is_uniform(slot)).count();
+    s.is_uniform.clear();
+    s.is_uniform.extend((0..limit).map(is_uniform));
+    let uniform_slots = s.is_uniform.iter().filter(|&&is_uniform| is_uniform).count();
 
     // The pool: the best by mean, which exploitation would show, and as many of the others, best by draw, as can come
     // to be shown for their draw.
@@ -177,7 +184,7 @@ pub fn choose(
     s.pool.extend(s.keys.iter().map(|&by_mean| index(by_mean)).map(|i| key(i, s.draws[i])));
     if explores {
         let others = at_most.max(at_least) + uniform_slots;
-        best_others(&mut s.keys, &mut s.steps, others.min(n - limit), limit, &s.draws, &s.is_top);
+        best_others(&mut s.keys, &mut s.highest, others.min(n - limit), limit, &s.draws, &s.is_top);
         s.pool.extend_from_slice(&s.keys);
     }
     s.pool.sort_unstable();
@@ -195,7 +202,7 @@ pub fn choose(
     // Everything before it in the pool is taken.
     let mut first = 0;
     for slot in 0..limit {
-        let is_uniform = is_uniform(slot);
+        let is_uniform = s.is_uniform[slot];
         let left = limit - slot;
         let pick = if is_uniform {
             uniform_pick(seed, slot, n, &s.taken)
@@ -243,24 +250,13 @@ fn index(key: u64) -> usize {
     key as u32 as usize
 }
 
-/// Leaves the keys of the `k` best values, in no order. (A value that is not a number may be passed over.)
-fn best(keys: &mut Vec<u64>, steps: &mut Vec<u8>, k: usize, values: &[f32]) {
+/// Leaves the keys of the `k` best values and of few others, in no order. (A value that is not a number may be passed
+/// over.)
+fn about_best(keys: &mut Vec<u64>, highest: &mut Highest, k: usize, values: &[f32]) {
     keys.clear();
-    if k == 0 {
-        return;
+    if k > 0 {
+        keys.extend(highest.about(values, k).iter().map(|&i| i as usize).map(|i| key(i, values[i])));
     }
-    let mut cut = 0;
-    steps.resize(values.len().next_multiple_of(64), 0);
-    attune_inference::steps_down(values, k, steps, &mut cut);
-    keys.resize(values.len(), 0);
-    let mut kept = 0;
-    for (i, (&value, &step)) in values.iter().zip(steps.iter()).enumerate() {
-        // Without a branch, which would be mispredicted.
-        keys[kept] = key(i, value);
-        kept += usize::from(step <= cut);
-    }
-    keys.truncate(kept);
-    keep_first(keys, k);
 }
 
 /// Keeps the `k` lowest keys, in no order.
@@ -272,58 +268,76 @@ fn keep_first(keys: &mut Vec<u64>, k: usize) {
 }
 
 /// Leaves the keys of the `k` best values that are not among the `tops` on top, in no order.
-fn best_others(keys: &mut Vec<u64>, steps: &mut Vec<u8>, k: usize, tops: usize, values: &[f32], is_top: &[bool]) {
-    best(keys, steps, if k == 0 { 0 } else { k + tops }, values);
+fn best_others(keys: &mut Vec<u64>, highest: &mut Highest, k: usize, tops: usize, values: &[f32], is_top: &[bool]) {
+    about_best(keys, highest, if k == 0 { 0 } else { k + tops }, values);
     keys.retain(|&key| !is_top[index(key)]);
     keep_first(keys, k);
 }
 
 /// Discounts what has more than its category's share of better items before it, then marks the `limit` best by mean
 /// and leaves their keys.
+///
+/// The order of discounts is looked at from the best down, only as far as it decides who is among the `limit` best.
 fn mark_top(policy: &Policy, limit: usize, items: &[u32], categories: &[u16], s: &mut Scratch) {
     let n = items.len();
     s.is_top.clear();
     s.is_top.resize(n, false);
+    s.keys.clear();
     if limit == 0 {
-        s.keys.clear();
         return;
     }
-    let depth = (2 * limit).min(n);
-    best(&mut s.keys, &mut s.steps, depth, &s.means);
-    s.keys.sort_unstable();
-    // Nothing outside the depth is discounted, so nothing there can be better than this.
-    let bound = s.keys[depth - 1];
     let free = (policy.category_share * limit as f32).ceil().max(1.0) as u32;
-    for place in &mut s.keys {
-        let i = index(*place);
+    let mut depth = limit;
+    loop {
+        depth = (2 * depth).min(n);
+        about_best(&mut s.keys, &mut s.highest, depth, &s.means);
+        s.keys.sort_unstable();
+        s.keys.truncate(depth);
+        discount(free, policy.category_decay, items, categories, s);
+        s.discounted.select_nth_unstable(limit - 1);
+        // What lies deeper is no better than this.
+        let bound = s.keys[depth - 1];
+        if depth == n || s.discounted[limit - 1] <= bound {
+            break;
+        }
+    }
+    for (&key, &factor) in s.keys.iter().zip(&s.factors) {
+        s.means[index(key)] *= factor;
+        s.draws[index(key)] *= factor;
+    }
+    std::mem::swap(&mut s.keys, &mut s.discounted);
+    s.keys.truncate(limit);
+    s.keys.iter().for_each(|&key| s.is_top[index(key)] = true);
+}
+
+/// The factors of the keys, which stand best first, and the keys that they make of them.
+fn discount(free: u32, decay: f32, items: &[u32], categories: &[u16], s: &mut Scratch) {
+    s.factors.clear();
+    s.discounted.clear();
+    for &by_mean in &s.keys {
+        let i = index(by_mean);
         let category = categories.get(items[i] as usize).copied().unwrap_or(u16::MAX);
-        if category == u16::MAX {
-            continue;
+        let mut factor = 1.0;
+        if category != u16::MAX {
+            if s.categories.len() <= category.into() {
+                s.categories.resize(usize::from(category) + 1, CategoryCount::UNTOUCHED);
+            }
+            let known = &mut s.categories[usize::from(category)];
+            if known.count == 0 {
+                s.touched.push(category);
+            }
+            known.count += 1;
+            if known.count > free {
+                known.factor *= decay;
+            }
+            factor = known.factor;
         }
-        if s.categories.len() <= category.into() {
-            s.categories.resize(usize::from(category) + 1, CategoryCount::UNTOUCHED);
-        }
-        let known = &mut s.categories[usize::from(category)];
-        if known.count == 0 {
-            s.touched.push(category);
-        }
-        known.count += 1;
-        if known.count > free {
-            known.factor *= policy.category_decay;
-            s.means[i] *= known.factor;
-            s.draws[i] *= known.factor;
-            *place = key(i, s.means[i]);
-        }
+        s.factors.push(factor);
+        s.discounted.push(if factor < 1.0 { key(i, s.means[i] * factor) } else { by_mean });
     }
     for category in s.touched.drain(..) {
         s.categories[usize::from(category)] = CategoryCount::UNTOUCHED;
     }
-    s.keys.select_nth_unstable(limit - 1);
-    if depth < n && s.keys[limit - 1] > bound {
-        best(&mut s.keys, &mut s.steps, limit, &s.means);
-    }
-    s.keys.truncate(limit);
-    s.keys.iter().for_each(|&key| s.is_top[index(key)] = true);
 }
 
 /// An index not yet taken, uniformly.
@@ -436,8 +450,9 @@ mod tests {
             want.sort_unstable();
             want.truncate(k);
             let mut got = Vec::new();
-            best(&mut got, &mut Vec::new(), k, &values);
+            about_best(&mut got, &mut Highest::default(), k.min(values.len()), &values);
             got.sort_unstable();
+            got.truncate(k);
             prop_assert_eq!(got, want);
         }
 
@@ -451,25 +466,34 @@ mod tests {
             want.truncate(k);
             let mut got = Vec::new();
             let tops = is_top.iter().filter(|&&is_top| is_top).count();
-            best_others(&mut got, &mut Vec::new(), k, tops, &values, &is_top);
+            best_others(&mut got, &mut Highest::default(), k, tops, &values, &is_top);
             got.sort_unstable();
             prop_assert_eq!(got, want);
         }
 
-        /// The short way to the best after discounts gives what sorting everything gives.
+        /// The short way to the best after discounts gives what discounting and sorting everything gives.
         #[test]
         fn the_top_is_the_top_of_all(n in 1usize..700, limit in 1usize..40, seed: u64, decay in 0.1f32..1.0) {
             let mut case = case(n);
             case.categories = (0..n).map(|i| (mix(seed ^ i as u64) % 3) as u16).collect();
             let policy = Policy { category_decay: decay, ..Policy::DEFAULT };
-            let mut s = Scratch {
-                means: (0..n).map(|i| uniform(seed, i as u64) as f32).collect(),
-                draws: vec![1.0; n],
-                ..Scratch::default()
-            };
+            let means: Vec<f32> = (0..n).map(|i| uniform(seed, i as u64) as f32).collect();
+            let mut s = Scratch { means: means.clone(), draws: vec![1.0; n], ..Scratch::default() };
             let limit = limit.min(n);
             mark_top(&policy, limit, &case.items, &case.categories, &mut s);
-            let mut all: Vec<u64> = s.means.iter().enumerate().map(|(i, &mean)| key(i, mean)).collect();
+
+            let mut all: Vec<u64> = means.iter().enumerate().map(|(i, &mean)| key(i, mean)).collect();
+            all.sort_unstable();
+            let (mut counts, mut factors) = ([0; 3], [1.0; 3]);
+            for place in &mut all {
+                let i = index(*place);
+                let category = usize::from(case.categories[case.items[i] as usize]);
+                counts[category] += 1;
+                if counts[category] > (policy.category_share * limit as f32).ceil() as u32 {
+                    factors[category] *= decay;
+                    *place = key(i, means[i] * factors[category]);
+                }
+            }
             all.sort_unstable();
             let want: std::collections::BTreeSet<usize> = all[..limit].iter().map(|&key| index(key)).collect();
             let got: std::collections::BTreeSet<usize> = (0..n).filter(|&i| s.is_top[i]).collect();

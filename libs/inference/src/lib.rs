@@ -8,6 +8,7 @@
 
 mod compact;
 mod dot;
+mod highest;
 mod isa;
 mod math;
 mod mlp;
@@ -17,7 +18,8 @@ mod tile;
 
 pub use compact::{CompactRows, Query};
 pub use dot::{dot, gather_dot, score_rows};
+pub use highest::Highest;
 pub use isa::Isa;
 pub use math::{exp, ln_1p, sigmoid};
 pub use mlp::{Layer, Mlp, MlpError};
-pub use sampling::{beta_draws, posterior_columns, sigmoid_lines, steps_down};
+pub use sampling::{beta_draws, posterior_columns, sigmoid_lines};

@@ -50,71 +50,6 @@ multiversion! {
     )
 }
 
-multiversion! {
-    /// Puts each value on one of 256 steps from the highest value, 0, down to the lowest, and finds the first step by
-    /// which `k` values have come. So no value beyond `cut` is among the `k` best, and few others are before it. What is
-    /// not a number is on any step. `steps` is at least as long as `values`; what is longer becomes the last step.
-    pub fn steps_down, steps_down_on = steps_down_any(values: &[f32], k: usize, steps: &mut [u8], cut: &mut u8)
-}
-
-#[inline(always)]
-fn steps_down_any(values: &[f32], k: usize, steps: &mut [u8], cut: &mut u8) {
-    let (highest, lowest) = (highest(values, 1.0), -highest(values, -1.0));
-    let per_step = if highest > lowest { 255.0 / (highest - lowest) } else { 0.0 };
-    for (step, &value) in steps.iter_mut().zip(values) {
-        *step = round((highest - value) * per_step).1 as u8;
-    }
-    steps[values.len()..].fill(u8::MAX);
-    let mut below = 0u8;
-    let mut width = 128u8;
-    while width > 0 {
-        // The steps before `below` have fewer than `k` values.
-        if count_before(steps, below + width) < k {
-            below += width;
-        }
-        width /= 2;
-    }
-    *cut = below;
-}
-
-/// The highest of the values times `sign`.
-#[inline(always)]
-fn highest(values: &[f32], sign: f32) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [f32::MIN; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
-    for chunk in whole {
-        for l in 0..LANES {
-            let value = chunk[l] * sign;
-            lanes[l] = if value > lanes[l] { value } else { lanes[l] };
-        }
-    }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane = if value * sign > *lane { value * sign } else { *lane };
-    }
-    lanes.into_iter().fold(f32::MIN, |a, b| if a > b { a } else { b })
-}
-
-/// How many steps are lower than this one.
-#[inline(always)]
-fn count_before(steps: &[u8], step: u8) -> usize {
-    const LANES: usize = 64;
-    let mut count = 0;
-    // A lane counts no further than its byte can.
-    for part in steps.chunks(LANES * 255) {
-        let mut lanes = [0u8; LANES];
-        let (whole, rest) = part.as_chunks::<LANES>();
-        for chunk in whole {
-            for l in 0..LANES {
-                lanes[l] += u8::from(chunk[l] < step);
-            }
-        }
-        count += lanes.iter().map(|&lane| u32::from(lane)).sum::<u32>() as usize;
-        count += rest.iter().filter(|&&other| other < step).count();
-    }
-    count
-}
-
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "columns of one kernel")]
 fn posterior_columns_any(
@@ -183,7 +118,7 @@ fn normals(a: u32, b: u32) -> (f32, f32) {
 /// The nearest whole number, ties to even, for |x| < 2^22, as both types: with 1.5 * 2^23 added no bits are left for a
 /// fraction. A cast would saturate, which has no vector form.
 #[inline(always)]
-fn round(x: f32) -> (f32, i32) {
+pub(crate) fn round(x: f32) -> (f32, i32) {
     const SHIFT: f32 = 12_582_912.0;
     let shifted = x + SHIFT;
     (shifted - SHIFT, shifted.to_bits() as i32 - SHIFT.to_bits() as i32)
@@ -268,16 +203,7 @@ mod tests {
             let products: Vec<i32> = (0..count as i32).map(|i| i * 1000 - 20_000).collect();
             let mut clicks = vec![0.0; count];
             sigmoid_lines(&alpha, -3e-4, &draws, &products, &mut clicks);
-            let cut = |isa| {
-                let (mut steps, mut cut) = (vec![0; count], 0);
-                steps_down_on(isa, &draws, 1 + count / 3, &mut steps, &mut cut);
-                (steps, cut)
-            };
-            let (steps, last) = cut(Isa::Portable);
-            let before = |last: Option<u8>| steps.iter().filter(|&&step| Some(step) <= last).count();
-            prop_assert!(before(Some(last)) > count / 3 && before(last.checked_sub(1)) <= count / 3);
             for &isa in Isa::available() {
-                prop_assert_eq!(cut(isa), cut(Isa::Portable));
                 let counts: Vec<[f32; 2]> = (0..count).map(|i| [10.0 * i as f32, i as f32]).collect();
                 let columns = |isa, from: usize, to: usize| {
                     let mut all = [vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from], vec![0.0; to - from]];
