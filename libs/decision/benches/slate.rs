@@ -1,6 +1,6 @@
 //! A slate of 20 out of 280 candidates, as a hit chooses it; sorting the candidates once is the peer.
 
-use attune_decision::{ItemFacts, Policy, Posteriors, Sampler, Scratch, choose};
+use attune_decision::{Choice, Policy, Posteriors, Sampler, Scratch, choose};
 use attune_domain::{ItemIx, PosteriorCounts, PosteriorSnapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -11,6 +11,7 @@ const LIMIT: usize = 20;
 
 struct Visitor {
     items: Vec<u32>,
+    base_rates: Vec<f32>,
     scores: Vec<f32>,
 }
 
@@ -20,7 +21,6 @@ fn slate(c: &mut Criterion) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32
     };
-    let base_rates: Vec<f32> = (0..ITEMS).map(|_| 0.02 + 0.2 * next() * next()).collect();
     let categories: Vec<u16> = (0..ITEMS).map(|_| (next() * 19.0) as u16).collect();
     let counts = (0..ITEMS)
         .map(|ix| PosteriorCounts { item: ItemIx(ix), impressions: 100.0 * next(), rewards: 5.0 * next() })
@@ -29,6 +29,7 @@ fn slate(c: &mut Criterion) {
     let visitors: Vec<Visitor> = (0..600)
         .map(|_| Visitor {
             items: (0..CANDIDATES).map(|_| (next() * ITEMS as f32) as u32 % ITEMS).collect(),
+            base_rates: (0..CANDIDATES).map(|_| 0.02 + 0.2 * next() * next()).collect(),
             scores: (0..CANDIDATES).map(|_| 0.4 * next() * next() * next()).collect(),
         })
         .collect();
@@ -36,20 +37,19 @@ fn slate(c: &mut Criterion) {
     let mut visitor = || cycle.next().expect("a cycle does not end");
 
     let mut group = c.benchmark_group("280 candidates");
-    let facts = ItemFacts { base_rates: &base_rates, categories: &categories };
     let (mut scratch, mut seed) = (Scratch::default(), 0);
     group.bench_function("slate of 20", |b| {
         b.iter(|| {
-            let Visitor { items, scores } = visitor();
+            let Visitor { items, scores, base_rates } = visitor();
+            let choice = Choice { items, scores, base_rates, categories: &categories };
             seed += 1;
-            let policy = &Policy::DEFAULT;
-            black_box(choose(policy, Sampler::Fast, seed, LIMIT, items, scores, facts, &posteriors, &mut scratch))
+            black_box(choose(&Policy::DEFAULT, Sampler::Fast, seed, LIMIT, choice, &posteriors, &mut scratch))
         });
     });
     let mut sorted: Vec<(f32, u32)> = Vec::new();
     group.bench_function("sorted once", |b| {
         b.iter(|| {
-            let Visitor { items, scores } = visitor();
+            let Visitor { items, scores, .. } = visitor();
             sorted.clear();
             sorted.extend(scores.iter().copied().zip(items.iter().copied()));
             sorted.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));

@@ -26,6 +26,6 @@ pub use merge::{Outcome, SourceItems, SourceKind, merge};
 pub use posterior::Posteriors;
 pub use record::{Path, Slot, decode_record, digest_of, encode_record, pack_slots, unpack_slots};
 pub use scored::ScoredItems;
-pub use slate::{Chosen, ItemFacts, Policy, Scratch, choose};
+pub use slate::{Choice, Chosen, Policy, Scratch, choose};
 
 pub use attune_proto::decision::v1::DecisionRecord;

@@ -58,19 +58,21 @@ impl Policy {
     }
 }
 
-/// Columns by dense item number.
+/// What there is to choose from: columns, equally long, that hold no item twice.
 #[derive(Debug, Clone, Copy)]
-pub struct ItemFacts<'a> {
-    /// The model's mean click probability of each item.
+pub struct Choice<'a> {
+    pub items: &'a [u32],
+    /// Click probability of each for this visitor.
+    pub scores: &'a [f32],
+    /// The model's mean click probability of each.
     pub base_rates: &'a [f32],
-    /// Primary category; `u16::MAX` for none.
+    /// Primary category of every item there is, by its number; `u16::MAX` for none.
     pub categories: &'a [u16],
 }
 
 /// Buffers reused between requests.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    base_rates: Vec<f32>,
     counts: Vec<[f32; 2]>,
     alpha: Vec<f32>,
     beta: Vec<f32>,
@@ -121,29 +123,22 @@ const PURPOSE_EXPLORATION: u64 = 1 << 32;
 const PURPOSE_UNIFORM: u64 = 2 << 32;
 const PURPOSE_WHICH: u64 = 3 << 32;
 
-/// Chooses `limit` of the candidates.
-///
-/// `items` and `scores` (click probabilities) are parallel and hold no item twice. Fewer candidates than `limit` give a
-/// shorter slate.
-#[expect(clippy::too_many_arguments, reason = "each is one input of the decision record")]
+/// Chooses `limit` of the candidates. Fewer candidates than `limit` give a shorter slate.
 pub fn choose(
     policy: &Policy,
     sampler: Sampler,
     seed: u64,
     limit: usize,
-    items: &[u32],
-    scores: &[f32],
-    facts: ItemFacts<'_>,
+    choice: Choice<'_>,
     posteriors: &Posteriors,
     scratch: &mut Scratch,
 ) -> Chosen {
-    let n = items.len().min(scores.len());
-    let (items, scores) = (&items[..n], &scores[..n]);
+    let Choice { items, scores, base_rates, categories } = choice;
+    let n = items.len().min(scores.len()).min(base_rates.len());
+    let (items, scores, base_rates) = (&items[..n], &scores[..n], &base_rates[..n]);
     let limit = limit.min(n);
     let s = scratch;
     let explores = policy.exploration_max > 0.0;
-    s.base_rates.clear();
-    s.base_rates.extend(items.iter().map(|&item| facts.base_rates.get(item as usize).copied().unwrap_or(0.05)));
     s.counts.clear();
     s.counts.extend(items.iter().map(|&item| posteriors.counts(ItemIx(item))));
     for column in [&mut s.alpha, &mut s.beta, &mut s.lift, &mut s.means, &mut s.draws] {
@@ -151,7 +146,7 @@ pub fn choose(
     }
     attune_inference::posterior_columns(
         policy.prior_rewards,
-        &s.base_rates,
+        base_rates,
         &s.counts,
         scores,
         &mut s.alpha,
@@ -167,7 +162,7 @@ pub fn choose(
     }
     let sample_digest = Digest::default().f32s(&s.draws).finish();
 
-    mark_top(policy, limit, items, facts.categories, s);
+    mark_top(policy, limit, items, categories, s);
 
     // The same uniform number for both bounds: the share is within them on average for any `limit`.
     let u = uniform(seed, PURPOSE_EXPLORATION);
@@ -372,18 +367,13 @@ mod tests {
     }
 
     fn run(case: &Case, policy: &Policy, seed: u64, limit: usize, posteriors: &Posteriors) -> Chosen {
-        let facts = ItemFacts { base_rates: &case.base_rates, categories: &case.categories };
-        choose(
-            policy,
-            Sampler::Fast,
-            seed,
-            limit,
-            &case.items,
-            &case.scores,
-            facts,
-            posteriors,
-            &mut Scratch::default(),
-        )
+        let choice = Choice {
+            items: &case.items,
+            scores: &case.scores,
+            base_rates: &case.base_rates,
+            categories: &case.categories,
+        };
+        choose(policy, Sampler::Fast, seed, limit, choice, posteriors, &mut Scratch::default())
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct ItemContent {
     pub(crate) price: Option<f32>,
 }
 
+const GUESSED_BASE_RATE: f32 = 0.05;
+
 /// Item vectors and what else is looked up per item. Cheap to clone and to extend.
 #[derive(Debug, Clone)]
 pub struct ItemTable {
@@ -139,9 +141,14 @@ impl ItemTable {
     }
 
     /// The model's mean predicted click probability of the item over training visitors: the prior mean of its
-    /// posterior.
+    /// posterior. A guess where the item is not in the table.
     pub fn base_rate(&self, ix: ItemIx) -> f32 {
-        self.base_rates[ix.index()]
+        self.base_rates.get(ix.index()).copied().unwrap_or(GUESSED_BASE_RATE)
+    }
+
+    /// [`base_rate`](Self::base_rate) of each of these.
+    pub fn base_rates_of(&self, items: &[u32]) -> Vec<f32> {
+        items.iter().map(|&item| self.base_rate(ItemIx(item))).collect()
     }
 
     pub fn base_rates(&self) -> &[f32] {

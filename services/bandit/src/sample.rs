@@ -5,7 +5,7 @@ use crate::error::BanditError;
 use crate::posteriors::{Current, PosteriorCache};
 use crate::telemetry::{self, BanditMetrics};
 use arc_swap::ArcSwapOption;
-use attune_decision::{Chosen, ItemFacts, Policy, Sampler, Scratch, choose};
+use attune_decision::{Choice, Chosen, Policy, Sampler, Scratch, choose};
 use attune_domain::ItemIx;
 use attune_model::ItemTable;
 use attune_serving::{Serving, SharedServing};
@@ -82,7 +82,9 @@ impl Bandit {
         }
         self.check(candidates)?;
         let categories = self.categories(&serving);
-        let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &categories.codes };
+        let (items, scores) = (&candidates.items[..], &candidates.scores[..]);
+        let base_rates = serving.items.base_rates_of(items);
+        let choice = Choice { items, scores, base_rates: &base_rates, categories: &categories.codes };
         let current = self.posteriors.current();
         let begun = Instant::now();
         let chosen = choose(
@@ -90,9 +92,7 @@ impl Bandit {
             Sampler::Exact,
             candidates.seed,
             candidates.limit,
-            &candidates.items,
-            &candidates.scores,
-            facts,
+            choice,
             &current.posteriors,
             &mut Scratch::default(),
         );

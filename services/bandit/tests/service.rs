@@ -3,7 +3,7 @@
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use attune_bandit::{Bandit, BanditConfig, Built, Deps, build};
-use attune_decision::{ItemFacts, Policy, Posteriors, Sampler, Scratch, choose, unpack_slots};
+use attune_decision::{Choice, Policy, Posteriors, Sampler, Scratch, choose, unpack_slots};
 use attune_domain::{ItemIx, PosteriorSnapshot, Uid, UserState};
 use attune_proto::bandit::v1::bandit_service_client::BanditServiceClient;
 use attune_proto::bandit::v1::{SampleRequest, SampleResponse};
@@ -133,7 +133,6 @@ async fn the_slate_is_the_one_everybody_else_computes() {
     let bundle = &world().bundle;
     let items = attune_model::ItemTable::new(bundle, &world().data.items);
     let categories: Vec<u16> = (0..ITEMS as u32).map(|ix| items.category(ItemIx(ix))).collect();
-    let facts = ItemFacts { base_rates: items.base_rates(), categories: &categories };
     for seed in 0..50 {
         let request = request(seed);
         let answer = f.client.sample(request.clone()).await.unwrap().into_inner();
@@ -143,17 +142,10 @@ async fn the_slate_is_the_one_everybody_else_computes() {
         let snapshot = attune_proto::convert::posterior_snapshot(&content).unwrap();
         let posteriors = Posteriors::new(&snapshot, [0; 16]);
         let policy = Policy::from_array(&answer.policy).unwrap();
-        let chosen = choose(
-            &policy,
-            Sampler::Exact,
-            seed,
-            20,
-            &request.items,
-            &request.scores,
-            facts,
-            &posteriors,
-            &mut Scratch::default(),
-        );
+        let base_rates = items.base_rates_of(&request.items);
+        let choice =
+            Choice { items: &request.items, scores: &request.scores, base_rates: &base_rates, categories: &categories };
+        let chosen = choose(&policy, Sampler::Exact, seed, 20, choice, &posteriors, &mut Scratch::default());
         assert_eq!(answer.picks, chosen.picks);
         assert_eq!(answer.means, chosen.means);
         assert_eq!(unpack_slots(&answer.slots, 20), chosen.slots);

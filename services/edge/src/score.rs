@@ -3,7 +3,7 @@
 //! Hot path. Pure functions of their inputs, shared with replay.
 
 use attune_decision::{
-    Chosen, Decided, Digest, ItemFacts, Policy, Posteriors, Sampler, ScoredItems, Scratch, Stage, choose,
+    Choice, Chosen, Decided, Digest, Policy, Posteriors, Sampler, ScoredItems, Scratch, Stage, choose,
 };
 use attune_domain::{Context, ItemIx, Reason, UserState};
 use attune_serving::Serving;
@@ -32,6 +32,7 @@ pub struct Candidates {
     offsets: Vec<f32>,
     /// What one in an item's product stands for, by the scale of the query.
     scales: Vec<f32>,
+    base_rates: Vec<f32>,
     reasons: Vec<Reason>,
     digest: u64,
 }
@@ -55,6 +56,7 @@ impl Candidates {
                     all.items.push(item);
                     all.offsets.push(offset + slope * rows.exact_dot(item, window_vector));
                     all.scales.push(rows.scale(item));
+                    all.base_rates.push(serving.items.base_rate(ItemIx(item)));
                     all.reasons.push(reason);
                 }
             }
@@ -88,7 +90,7 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
     b.user.extend_from_slice(inputs.window_vector);
     serving.bundle.add_context(inputs.context, &mut b.user);
 
-    let Candidates { items, offsets, scales, .. } = inputs.candidates;
+    let Candidates { items, offsets, scales, base_rates, .. } = inputs.candidates;
     b.products.resize(items.len(), 0);
     b.scores.resize(items.len(), 0.0);
     let rows = serving.items.compact();
@@ -97,18 +99,9 @@ fn decide_in(inputs: &HitInputs<'_>, b: &mut Buffers) -> Decided {
     let slope = serving.bundle.edge().slope * b.query.scale();
     attune_inference::sigmoid_lines(offsets, slope, scales, &b.products, &mut b.scores);
 
-    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
-    let chosen = choose(
-        inputs.policy,
-        Sampler::Fast,
-        inputs.seed,
-        inputs.limit,
-        items,
-        &b.scores,
-        facts,
-        inputs.posteriors,
-        &mut b.slate,
-    );
+    let choice = Choice { items, scores: &b.scores, base_rates, categories: &serving.categories };
+    let (policy, posteriors) = (inputs.policy, inputs.posteriors);
+    let chosen = choose(policy, Sampler::Fast, inputs.seed, inputs.limit, choice, posteriors, &mut b.slate);
     answer(inputs.candidates, b, chosen)
 }
 

@@ -3,7 +3,7 @@
 use crate::level::Ladder;
 use crate::{Parts, views};
 use attune_decision::{
-    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Sampler, ScoredItems, Scratch, SourceItems,
+    Choice, Decided, DecisionRecord, Digest, Outcome, Path, Policy, Sampler, ScoredItems, Scratch, SourceItems,
     SourceKind, Stage, choose, favourites, merge, unpack_slots,
 };
 use attune_domain::{
@@ -432,15 +432,14 @@ async fn sample(
 fn exploit(parts: &Parts, serving: &Serving, request: &PageRequest, items: &[u32], scores: &[f32]) -> Sampled {
     let policy = Policy::DEFAULT.exploit_only();
     let current = parts.posteriors.load();
-    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
+    let base_rates = serving.items.base_rates_of(items);
+    let choice = Choice { items: items, scores, base_rates: &base_rates, categories: &serving.categories };
     let chosen = choose(
         &policy,
         Sampler::Exact,
         request.seed,
         request.limit,
-        items,
-        scores,
-        facts,
+        choice,
         &current.posteriors,
         &mut Scratch::default(),
     );

@@ -82,7 +82,9 @@ impl Latency {
 pub(crate) struct Misses {
     pub(crate) cpu_us: Spread,
     pub(crate) per_wall_second: Spread,
+    /// Of the run whose p99 is the median of all runs'.
     pub(crate) latency: Latency,
+    pub(crate) p99_ms: Spread,
     pub(crate) alone_p50_us: u32,
     pub(crate) alone_cpu_us: f64,
     /// Candidates ranked a miss.
@@ -183,7 +185,7 @@ impl fmt::Display for Report {
         let m = &self.misses;
         writeln!(
             f,
-            "\nmiss over {:.0} candidates: {:.0} us CPU ({:.0}-{:.0}), {:.0}/s; at {:.0}/s p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.1} ms; {:.1} % misses, {:.1} % at level 0",
+            "\nmiss over {:.0} candidates: {:.0} us CPU ({:.0}-{:.0}), {:.0}/s; at {:.0}/s p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms ({:.2}-{:.2} over the runs), max {:.1} ms; {:.1} % misses, {:.1} % at level 0",
             m.candidates,
             m.cpu_us.median,
             m.cpu_us.min,
@@ -193,6 +195,8 @@ impl fmt::Display for Report {
             m.latency.p50_ms,
             m.latency.p90_ms,
             m.latency.p99_ms,
+            m.p99_ms.min,
+            m.p99_ms.max,
             m.latency.max_ms,
             m.miss_share * 100.0,
             m.full_level_share * 100.0,

@@ -1,7 +1,7 @@
 //! One decision again: the stages in order, each held against its digest.
 
 use attune_decision::{
-    Decided, DecisionRecord, Digest, ItemFacts, Outcome, Path, Policy, Posteriors, Sampler, ScoredItems, Scratch,
+    Choice, Decided, DecisionRecord, Digest, Outcome, Path, Policy, Posteriors, Sampler, ScoredItems, Scratch,
     SourceKind, Stage, choose, digest_of, favourites,
 };
 use attune_domain::{Context, ItemIx, Level, UserState};
@@ -157,15 +157,14 @@ fn miss(record: &DecisionRecord, materials: &Materials, context: Context) -> Res
     };
     digests[Stage::Score as usize] = Digest::default().f32s(&scores).finish();
 
-    let facts = ItemFacts { base_rates: serving.items.base_rates(), categories: &serving.categories };
+    let base_rates = serving.items.base_rates_of(&items);
+    let choice = Choice { items: &items, scores: &scores, base_rates: &base_rates, categories: &serving.categories };
     let chosen = choose(
         &policy(record)?,
         Sampler::Exact,
         record.seed,
         record.limit as usize,
-        &items,
-        &scores,
-        facts,
+        choice,
         &materials.posteriors,
         &mut Scratch::default(),
     );
