@@ -16,6 +16,15 @@ pub enum Exit {
     TryLater = 75,
 }
 
+impl Exit {
+    /// What a program that ended with this code meant by it.
+    pub fn from_code(code: i32) -> Option<Self> {
+        [Self::Differs, Self::Usage, Self::Data, Self::Internal, Self::TryLater]
+            .into_iter()
+            .find(|exit| *exit as i32 == code)
+    }
+}
+
 /// An error that knows its exit code. Its text is the whole chain, so it has no source of its own to be printed twice.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause:#}")]

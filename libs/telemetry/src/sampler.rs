@@ -11,7 +11,7 @@ pub(crate) use metrics::SamplingMetrics;
 
 use crate::bus::{Decision, Outbox};
 use crate::governor::{Fallbacks, Governor};
-use crate::sampling::{Base, Class, Policy, SharedVerdict, Threshold, Verdict};
+use crate::sampling::{Base, Class, Outcome, Policy, SharedVerdict, Threshold, Verdict};
 use crate::tail::{End, Heard, Late, Part, Recording, Settled, TailLimits, TailStore};
 use attune_domain::{RequestId, UnixMillis};
 use std::sync::Arc;
@@ -214,18 +214,24 @@ impl<P: Part> Sampler<P> {
         }
     }
 
-    /// The local root has ended. `base` is only asked for where it is the trace's own.
-    pub(crate) fn end(&self, standing: &Arc<Standing>, part: P, base: Base, now: Duration, out: &mut Out<P>) {
-        let verdict = standing.known.get();
+    /// The local root has ended, of a trace that nobody else has a part in: it is decided here and now. None for any
+    /// other, which is to [`end`](Self::end).
+    pub(crate) fn end_alone(&self, standing: &Standing, base: Base, now: Duration) -> Option<Outcome> {
         if standing.watched.load(Relaxed) {
-            let end = if standing.asked_by_caller { End::Call } else { End::Trace };
-            return self.store.end(standing.id, standing, verdict, part, end, now, out);
+            return None;
         }
+        let verdict = standing.known.get();
         let outcome = self.store.policy().settle(base, verdict, standing.floor, standing.randomness);
         if outcome.keep {
             self.store.remember(standing.id, outcome, verdict.reasons, now);
         }
-        out.push(Settled { part, outcome, waited: Duration::ZERO });
+        Some(outcome)
+    }
+
+    /// The local root has ended, of a trace that is watched.
+    pub(crate) fn end(&self, standing: &Arc<Standing>, part: P, now: Duration, out: &mut Out<P>) {
+        let end = if standing.asked_by_caller { End::Call } else { End::Trace };
+        self.store.end(standing.id, standing, standing.known.get(), part, end, now, out);
     }
 
     pub(crate) fn late(&self, id: RequestId, part: P, now: Duration, out: &mut Out<P>) -> Late {

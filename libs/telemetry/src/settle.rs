@@ -55,8 +55,11 @@ impl Telemetry {
         let standing = finished.standing.clone();
         let edge_only = self.info().service == "edge" && !finished.called;
         let base = if edge_only { Base::EdgeOnly } else { Base::Normal };
+        if let Some(outcome) = self.with_sampler(|sampler, now, _| sampler.end_alone(&standing, base, now)) {
+            return send(self, finished, outcome, Duration::ZERO);
+        }
         let held = Held { telemetry: self.clone(), finished };
-        self.with_sampler(|sampler, now, out| sampler.end(&standing, held, base, now, out));
+        self.with_sampler(|sampler, now, out| sampler.end(&standing, held, now, out));
     }
 
     /// Spans of a local trace that has ended before them.
@@ -71,19 +74,23 @@ impl Telemetry {
 /// Sends what was settled where it belongs.
 pub(crate) fn dispatch(settled: Vec<Settled<Held>>) {
     for Settled { part: Held { telemetry, finished }, outcome, waited } in settled {
-        if !finished.late {
-            telemetry.count_decision(outcome, &finished, waited);
-        }
-        let standing = &finished.standing;
-        let judged = Judged { randomness: standing.randomness(), floor: standing.floor(), outcome };
-        for (span, line) in &finished.buffers.lines {
-            telemetry.settle_line(line, (finished.id, span_id(finished.seed, *span)), &judged);
-        }
-        if outcome.keep {
-            keep(telemetry, finished, outcome);
-        } else {
-            telemetry.pool().put(finished.buffers);
-        }
+        send(&telemetry, finished, outcome, waited);
+    }
+}
+
+fn send(telemetry: &Telemetry, finished: Finished, outcome: Outcome, waited: Duration) {
+    if !finished.late {
+        telemetry.count_decision(outcome, &finished, waited);
+    }
+    let standing = &finished.standing;
+    let judged = Judged { randomness: standing.randomness(), floor: standing.floor(), outcome };
+    for (span, line) in &finished.buffers.lines {
+        telemetry.settle_line(line, (finished.id, span_id(finished.seed, *span)), &judged);
+    }
+    if outcome.keep {
+        keep(telemetry.clone(), finished, outcome);
+    } else {
+        telemetry.pool().put(finished.buffers);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct DashboardsArgs {
 pub(crate) fn run(args: &DashboardsArgs) -> anyhow::Result<ExitCode> {
     if args.queries {
         for query in queries() {
-            println!("{}", serde_json::to_string(&query).context("write a query")?);
+            crate::print(&(serde_json::to_string(&query).context("write a query")? + "\n"))?;
         }
         return Ok(ExitCode::SUCCESS);
     }

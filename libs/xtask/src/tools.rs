@@ -67,7 +67,7 @@ exec unshare --user --map-root-user --mount sh -c '
 pub(crate) fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
     let folder = folder()?;
     for (tool, path) in find(&folder, &args.names, args.offline)? {
-        println!("{} {}", tool.name(), path.display());
+        crate::print(&format!("{} {}\n", tool.name(), path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

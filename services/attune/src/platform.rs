@@ -16,6 +16,7 @@ use attune_storage::{
     EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
     FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
 };
+use attune_telemetry::grpc::GrpcServerLayer;
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(crate) async fn start(
     let [origin_t, retrieval_t, ranking_t, bandit_t, llm_t, embedder_t] =
         ["origin", "retrieval", "ranking", "bandit", "llm", "embedder"].map(telemetry);
 
+    // In one process nobody calls the embedder, but its request metrics are there, at zero.
+    let _uncalled = GrpcServerLayer::new(&embedder_t);
     let Stores { event_log, decision_log, features } = stores;
     let embedder =
         Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone());

@@ -4,7 +4,7 @@ use crate::settings::{SERVICES, Tables};
 use crate::state::StateFolder;
 use crate::up::{ReadyLine, UpArgs};
 use anyhow::Context as _;
-use attune_runtime::{Exit, OrExit as _, Shutdown};
+use attune_runtime::{Exit, Fatal, OrExit as _, Shutdown};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -25,6 +26,8 @@ const POLL: Duration = Duration::from_millis(25);
 /// A process that lived longer than this is started again at once; a shorter life waits longer each time.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Until all have served once, a process that ends this often cannot be started, and says itself why.
+const LIVES: u32 = 3;
 
 struct Process {
     name: &'static str,
@@ -106,10 +109,11 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
     }
 
     let ending = Shutdown::new();
+    let (given_up, mut failed) = mpsc::channel(1);
     let mut children = JoinSet::new();
     for process in &processes {
         let child = spawn(process)?;
-        children.spawn(supervise(Arc::clone(process), child, ending.clone()));
+        children.spawn(supervise(Arc::clone(process), child, ending.clone(), given_up.clone()));
     }
     let mut separate = Separate {
         processes,
@@ -121,19 +125,32 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
         items: 0,
         users: 0,
     };
+    let outcome = tokio::select! {
+        outcome = all_ready(&separate.processes) => outcome,
+        Some(error) = failed.recv() => Err(error),
+    };
+    if outcome.is_err() {
+        separate.ending.trigger();
+    }
+    outcome?;
+    // From now on nobody is given up.
+    drop(failed);
+    separate.describe(&bundle).await?;
+    Ok(separate)
+}
+
+async fn all_ready(processes: &[Arc<Process>]) -> anyhow::Result<()> {
     let limit = Instant::now() + START_LIMIT;
-    for process in &separate.processes {
+    for process in processes {
         while !is_ready(process.admin).await {
             if Instant::now() > limit {
-                separate.ending.trigger();
                 return Err(anyhow::anyhow!("{} was not ready within {START_LIMIT:?}", process.name))
                     .or_exit(Exit::TryLater);
             }
             tokio::time::sleep(POLL).await;
         }
     }
-    separate.describe(&bundle).await?;
-    Ok(separate)
+    Ok(())
 }
 
 fn spawn(process: &Process) -> anyhow::Result<Child> {
@@ -160,13 +177,22 @@ pub(crate) fn leash(command: &mut Command) {
     }
 }
 
-/// Waits for the process; starts it again when it ends before its time.
-async fn supervise(process: Arc<Process>, mut child: Child, ending: Shutdown) {
+/// Waits for the process; starts it again when it ends before its time. While somebody still listens to `given_up`, it
+/// has no more than [`LIVES`].
+async fn supervise(process: Arc<Process>, mut child: Child, ending: Shutdown, given_up: mpsc::Sender<anyhow::Error>) {
     let mut pause = Duration::from_millis(50);
+    let mut lives = LIVES;
     loop {
         let born = Instant::now();
         let status = child.wait().await;
         if ending.triggered() {
+            return;
+        }
+        lives = lives.saturating_sub(1);
+        if lives == 0 && !given_up.is_closed() {
+            let exit = status.ok().and_then(|status| status.code()).and_then(Exit::from_code);
+            let error = anyhow::anyhow!("{} cannot be started; what it said is above", process.name);
+            let _nobody_left = given_up.send(Fatal::new(exit.unwrap_or(Exit::Internal), error).into()).await;
             return;
         }
         let how = status.map(|s| s.to_string()).unwrap_or_else(|e| e.to_string());

@@ -158,7 +158,10 @@ async fn live(
         anyhow::Ok(ready)
     };
     if args.separate {
-        let running = separate::start(state, tables, args).await?;
+        let running = tokio::select! {
+            running = separate::start(state, tables, args) => running?,
+            () = stop.wait() => return Ok(()),
+        };
         let ready = observed(running.ready())?;
         return serve(args, state, world, ready, stop, |stop| running.ended(stop)).await;
     }

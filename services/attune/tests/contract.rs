@@ -557,7 +557,7 @@ async fn metrics_carry_the_names_of_the_contract() {
     assert!(open.header("content-type").starts_with("application/openmetrics-text"));
     assert!(open.text().ends_with("# EOF\n"));
     for (format, text) in [("text", text.text()), ("OpenMetrics", open.text())] {
-        for service in ["edge", "api", "retrieval", "ranking", "bandit", "llm"] {
+        for service in ["edge", "api", "retrieval", "ranking", "bandit", "llm", "embedder"] {
             for name in ["requests_total", "latency_seconds_bucket", "latency_seconds_count"] {
                 assert!(text.contains(&format!("\n{service}_{name}{{")), "{service}_{name} is not in the {format}");
             }
@@ -630,8 +630,11 @@ async fn a_start_that_cannot_be_is_refused_in_one_line() {
     assert_eq!(refused(&other, &[]).0, Some(65));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = attune().args(["up", "--listen", &address, "--state"]).arg(&folder).output().unwrap();
-    assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
+    for more in [&[][..], &["--separate"]] {
+        let output = attune().args(["up", "--listen", &address, "--state"]).arg(&folder).args(more).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(75) && said.contains(&address), "{more:?} {said}");
+    }
 }
 
 #[tokio::test]

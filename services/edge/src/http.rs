@@ -51,8 +51,9 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
     };
     // What a caller from outside says about tracing is not believed: every answer has a trace of its own.
     let span = parts.telemetry.admit(name, Kind::Server, request.headers(), id).guard();
-    span.set("pop_location", &parts.pop);
-    span.set("http.request.method", respond::method_name(request.method()));
+    span.with(|span| {
+        span.set("pop_location", &parts.pop).set("http.request.method", respond::method_name(request.method()));
+    });
     let arrival = Arrival { id, now, begun };
     let answer = route(&parts, &span, client, request, arrival).await.unwrap_or_else(|problem| {
         if name == "edge.personalize" {
@@ -137,12 +138,12 @@ async fn personalize(
 
     let elapsed = begun.elapsed();
     let hit = page.cache == CacheStatus::Hit;
-    span.set("cache_hit", hit);
-    span.set("tier", page.tier.as_str());
-    span.set("level", i64::from(page.level.code()));
-    if let Some(reason) = page.reason {
-        span.set("level_reason", reason.as_str());
-    }
+    span.with(|span| {
+        span.set("cache_hit", hit).set("tier", page.tier.as_str()).set("level", i64::from(page.level.code()));
+        if let Some(reason) = page.reason {
+            span.set("level_reason", reason.as_str());
+        }
+    });
     let explored = page.decided.slots.iter().filter(|s| s.exploration).count();
     parts.metrics.page(page.tier, page.level, explored, page.decided.items.len(), elapsed);
     let eligible = page.decided.eligible;

@@ -150,8 +150,10 @@ fn look_up(parts: &Parts, serving: &Serving, span: &Span, request: &PageRequest)
     let cluster = entry.as_ref().map_or_else(|| parts.nobody.load().cluster, |entry| entry.cluster);
     let key = CohortKey { cluster, geo: request.context.geo, page: request.context.page };
     let set = parts.sets.get(key, &serving.bundle.version().0, request.now);
-    lookup.set("key", i64::from(key.cluster) << 16 | i64::from(key.geo.code()) << 8 | i64::from(key.page.code()));
-    lookup.set("hit", entry.is_some() && set.is_some());
+    lookup.with(|lookup| {
+        let cohort = i64::from(key.cluster) << 16 | i64::from(key.geo.code()) << 8 | i64::from(key.page.code());
+        lookup.set("key", cohort).set("hit", entry.is_some() && set.is_some());
+    });
     lookup.end();
     Found { entry, set, key }
 }

@@ -309,7 +309,10 @@ fn end(
     let randomness = standing.randomness();
     let piece = Piece { request: index, process, floor: standing.floor(), randomness };
     let verdict = standing.verdict();
-    sampler.end(&standing, piece, base, now, &mut out);
+    match sampler.end_alone(&standing, base, now) {
+        Some(outcome) => out.push(Settled { part: piece, outcome, waited: Duration::ZERO }),
+        None => sampler.end(&standing, piece, now, &mut out),
+    }
     verdict
 }
 
@@ -470,7 +473,7 @@ fn a_trace_of_many_calls_asks_the_governor_once() {
             let standing = sampler.begin(id, randomness, Some(Threshold::NEVER), now, &mut out).unwrap();
             sampler.promote(&standing, Class::Llm, now, &mut out);
             let piece = Piece { request: 0, process: LLM, floor: standing.floor(), randomness };
-            sampler.end(&standing, piece, Base::Normal, now, &mut out);
+            sampler.end(&standing, piece, now, &mut out);
         }
     }
     assert_eq!(out.len(), 10_000);
