@@ -12,7 +12,7 @@ use std::collections::HashMap;
 fn content_orders_items_that_nobody_touched() {
     let Some(mut data) = movielens::load() else { return };
     // Every eleventh item goes to the end of the catalogue and out of training.
-    let cold = |ix: usize| ix % 11 == 0;
+    let cold = |ix: usize| ix.is_multiple_of(11);
     let order: Vec<usize> =
         (0..data.items.len()).filter(|&i| !cold(i)).chain((0..data.items.len()).filter(|&i| cold(i))).collect();
     let warm = order.iter().filter(|&&i| !cold(i)).count();

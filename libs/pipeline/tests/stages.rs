@@ -1,5 +1,7 @@
 //! Stages under a paused clock: what is on time, late, failed or dropped, and what each leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_pipeline::{Outcome, SourceCall, StageError, Stages};
 use attune_telemetry::encode::{Format, encode};
 use attune_telemetry::{Deadline, Guard, Kind, LogTarget, Scope, ServiceInfo, Telemetry, TelemetryConfig};

@@ -1,5 +1,7 @@
 //! A whole process: this test starts itself as a child that runs a real service, and talks to it from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::HumanDuration;
 use attune_proto::bandit::v1::bandit_service_client::BanditServiceClient;
 use attune_proto::bandit::v1::bandit_service_server::{BanditService, BanditServiceServer};

@@ -1,5 +1,7 @@
 //! Resources read from a copy of the kernel's files, and from the machine itself.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_runtime::resources::Resources;
 use attune_telemetry::encode::{Format, encode};
 use attune_telemetry::{Guard, LogTarget, ServiceInfo, Telemetry, TelemetryConfig};

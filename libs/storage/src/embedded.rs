@@ -50,13 +50,18 @@ impl Engine {
         let folder = Folder::open(dir)?;
         // One worker: of several, the engine keeps one free for flushing by having it pass compactions on to itself
         // without a pause.
-        let db = Database::builder(dir.join("data"))
+        let builder = Database::builder(dir.join("data"))
             .worker_threads(1)
             .cache_size(cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             // Read once at most, after a crash.
-            .journal_compression(CompressionType::None)
-            .open()?;
+            .journal_compression(CompressionType::None);
+        // The engine's worker inherits the priority of the thread that opens it.
+        let opening = std::thread::spawn(|| {
+            give_way();
+            builder.open()
+        });
+        let db = opening.join().map_err(|_| StorageError::Io("the engine did not open".to_owned()))??;
         Ok(Self { db, _folder: folder })
     }
 
@@ -91,6 +96,13 @@ impl Engine {
             removed += step;
         }
     }
+}
+
+/// From now on this thread gives way to those that visitors wait for: on a machine without a core to spare, its bursts
+/// would otherwise stand between them and their pages.
+fn give_way() {
+    // Who may not is no worse off.
+    let _refused = rustix::process::nice(10);
 }
 
 /// Runs a blocking read off the workers.

@@ -1,5 +1,7 @@
 //! Processes that promote traces for each other: telemetries with a bus between them, over real connections.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::HumanDuration;
 use attune_domain::RequestId;
 use attune_telemetry::bus::grpc::DecisionHub;

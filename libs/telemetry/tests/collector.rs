@@ -1,5 +1,7 @@
 //! Traces to an OTLP/gRPC receiver on the official protocol crate: one that is well, one that is dead, ones that refuse.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::{ByteSize, HumanDuration};
 use attune_domain::RequestId;
 use attune_telemetry::encode::{Format, encode};

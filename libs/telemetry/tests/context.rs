@@ -1,5 +1,7 @@
 //! Trace context, baggage and debug tokens as they come over the wire: from callers of ours, and from anybody.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::Secret;
 use attune_domain::RequestId;
 use attune_telemetry::encode::{Format, encode};

@@ -1,5 +1,7 @@
 //! Log lines as a consumer reads them: every event against its golden line and the schema, and what is written when.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::{ByteSize, Secret};
 use attune_domain::{Device, Geo, Level, LevelReason, ModelVersion, PageType, RequestId, Tier, Uid};
 use attune_telemetry::encode::{Format, encode};

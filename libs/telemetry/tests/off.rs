@@ -1,5 +1,7 @@
 //! A process that is set to record nothing: no trace, no metric, no per-request line. What else there is to say, it says.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::ByteSize;
 use attune_domain::{Device, Geo, Level, PageType, RequestId, Tier};
 use attune_telemetry::catalogue::names::{EDGE_LATENCY, EDGE_USERS, PERSONALIZATION_LEVEL};

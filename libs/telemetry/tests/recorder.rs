@@ -1,6 +1,8 @@
 //! The recorder through its handles: bounds, memory that is used again, futures that share a trace, and the same tree as
 //! the OpenTelemetry SDK builds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::HumanDuration;
 use attune_domain::RequestId;
 use attune_telemetry::encode::{Format, encode};

@@ -1,5 +1,7 @@
 //! What leaves the process: trace lines, log lines, metrics. Read back as any consumer would.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_config::{ByteSize, HumanDuration, Secret};
 use attune_domain::{PageType, RequestId, Uid};
 use attune_telemetry::encode::{Format, encode};

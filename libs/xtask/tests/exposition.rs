@@ -1,5 +1,7 @@
 //! What services expose, under the real promtool.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use attune_telemetry::catalogue::Service;
 use attune_telemetry::encode::{Format, encode};
 use attune_telemetry::grpc::GrpcServerLayer;

@@ -1,5 +1,7 @@
 //! The whole service over its generated client, on the in-memory feature store and a small trained model.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use attune_bandit::{Bandit, BanditConfig, Built, Deps, build};

@@ -433,7 +433,7 @@ fn exploit(parts: &Parts, serving: &Serving, request: &PageRequest, items: &[u32
     let policy = Policy::DEFAULT.exploit_only();
     let current = parts.posteriors.load();
     let base_rates = serving.items.base_rates_of(items);
-    let choice = Choice { items: items, scores, base_rates: &base_rates, categories: &serving.categories };
+    let choice = Choice { items, scores, base_rates: &base_rates, categories: &serving.categories };
     let chosen = choose(
         &policy,
         Sampler::Exact,

@@ -1,5 +1,7 @@
 //! The whole service over its generated client, on a small trained model.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use arc_swap::ArcSwap;
 use attune_domain::{Context, ItemIx};
 use attune_model::UserInput;

@@ -1,5 +1,7 @@
 //! The whole service over its generated client, on the in-memory log and a small trained model.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use arc_swap::ArcSwap;
 use attune_decision::{Outcome, SourceItems, SourceKind};
 use attune_domain::{Context, EventKind, Id, ItemIx, ItemUpdate, LoggedEvent};

@@ -1,6 +1,8 @@
 //! Calls between two services, over TCP, over a Unix socket and over the value itself: the same spans, deadlines,
 //! verdicts and codes each time.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use attune_rpc::{Code, Deadline, Scope};

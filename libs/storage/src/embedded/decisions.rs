@@ -102,7 +102,7 @@ impl EmbeddedDecisionLog {
             engine,
         });
         let mut writing = Writing::new(shared.clone())?;
-        let writer = Writer::start("decision-log", move |jobs| writing.write(jobs))?;
+        let writer = Writer::start("decision-log", super::give_way, move |jobs| writing.write(jobs))?;
         Ok(Self { writer, shared })
     }
 }

@@ -94,7 +94,7 @@ impl EmbeddedFeatureStore {
         });
         shared.adopt_half_life(stored_half_life)?;
         let writing = shared.clone();
-        let writer = Writer::start("feature-store", move |jobs| writing.write(jobs))?;
+        let writer = Writer::start("feature-store", || {}, move |jobs| writing.write(jobs))?;
         Ok(Self { writer, shared })
     }
 

@@ -69,7 +69,7 @@ impl EmbeddedEventLog {
         };
         let shared = Arc::new(Shared { topics, ends, dedup: engine.keyspace("dedup")?, engine });
         let writing = shared.clone();
-        let writer = Writer::start("event-log", move |jobs| writing.write(jobs))?;
+        let writer = Writer::start("event-log", || {}, move |jobs| writing.write(jobs))?;
         Ok(Self { writer, shared })
     }
 }

@@ -29,14 +29,19 @@ pub(super) struct Writer<J> {
 }
 
 impl<J: Job> Writer<J> {
-    /// Starts the thread; `work` gets what is queued, folded up to a bound.
-    pub(super) fn start(name: &str, mut work: impl FnMut(Vec<J>) + Send + 'static) -> Result<Self, StorageError> {
+    /// Starts the thread with `begin`; `work` gets what is queued, folded up to a bound.
+    pub(super) fn start(
+        name: &str,
+        begin: fn(),
+        mut work: impl FnMut(Vec<J>) + Send + 'static,
+    ) -> Result<Self, StorageError> {
         let (queue, jobs) = sync_channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let waiting = waiting_bytes.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                begin();
                 while let Some(fold) = next_fold(&jobs, &waiting) {
                     work(fold);
                 }

@@ -1,5 +1,7 @@
 //! Metrics as a scraper sees them, in both formats, read back by a parser that takes nothing on trust.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod exposition;
 
 use attune_telemetry::catalogue::{self, Service, names};
