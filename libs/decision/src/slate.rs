@@ -449,7 +449,7 @@ mod tests {
         #[test]
         fn the_best_others_are_the_best_of_the_rest(levels in prop::collection::vec(0u16..90, 1..300), k in 0usize..9, seed: u64) {
             let values: Vec<f32> = levels.iter().map(|&level| f32::from(level)).collect();
-            let is_top: Vec<bool> = (0..values.len()).map(|i| mix(seed ^ i as u64) % 9 == 0).collect();
+            let is_top: Vec<bool> = (0..values.len()).map(|i| mix(seed ^ i as u64).is_multiple_of(9)).collect();
             let mut want: Vec<u64> = (0..values.len()).filter(|&i| !is_top[i]).map(|i| key(i, values[i])).collect();
             let k = k.min(want.len());
             want.sort_unstable();

@@ -45,7 +45,7 @@ impl World {
     }
 
     fn outcome(&self, stage: &str, outcome: &str) -> u32 {
-        let text = encode(&[self.telemetry.clone()], Format::Text);
+        let text = encode(std::slice::from_ref(&self.telemetry), Format::Text);
         let line = format!("api_stage_outcomes_total{{outcome=\"{outcome}\",stage=\"{stage}\"}} ");
         text.split(&line).nth(1).unwrap().lines().next().unwrap().parse().unwrap()
     }
@@ -76,7 +76,7 @@ async fn a_stage_gets_its_span_and_the_sooner_deadline() {
     assert_eq!(spans[1]["parentSpanId"], spans[0]["spanId"]);
     assert_eq!(spans[1]["attributes"][0]["key"], "feature_count");
     assert_eq!((world.outcome("context.build", "ok"), world.outcome("api.sample", "ok")), (1, 0));
-    let text = encode(&[world.telemetry.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.telemetry), Format::Text);
     assert!(text.contains("api_stage_duration_seconds_count{stage=\"context.build\"} 1\n"), "{text}");
 }
 

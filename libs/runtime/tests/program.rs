@@ -188,15 +188,15 @@ fn a_service_lives_serves_drains_and_ends() {
     assert!(get(admin, "/metrics", "application/openmetrics-text").unwrap().1.ends_with("# EOF\n"));
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let call = runtime.block_on(async {
+    let mut client = runtime.block_on(async {
         let endpoint = tonic::transport::Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
         let channel = endpoint.connect().await.unwrap();
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
         let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
         assert_eq!(answer.into_inner().status, 1, "serving");
-        let mut client = BanditServiceClient::new(channel);
-        tokio::spawn(async move { client.sample(SampleRequest::default()).await })
+        BanditServiceClient::new(channel)
     });
+    let call = runtime.spawn(async move { client.sample(SampleRequest::default()).await });
     wait_for("the call", || {
         get(admin, "/metrics", "text/plain").unwrap().1.contains("bandit_concurrent_requests{endpoint=\"sample\"} 1\n")
     });

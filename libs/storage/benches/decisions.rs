@@ -61,7 +61,7 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                 .map(|n| {
                     let visitor = mix(n) % VISITORS;
                     let page = &mut pages[visitor as usize];
-                    let state = visitor << 20 | *page / pages_a_state;
+                    let state = (visitor << 20) | (*page / pages_a_state);
                     *page += 1;
                     let now = START + (n * 1000 / RECORDS_A_SECOND) as i64;
                     let mut named = |kind, n, bytes| {
@@ -90,7 +90,7 @@ fn batches(records: u64, batch: u64, pages_a_state: u64) -> Vec<Batch> {
                         eligible: 300,
                         state: named(2, state, 600),
                         own: named(3, state, 800),
-                        candidates: named(4, (visitor % COHORTS) << 20 | n / (20 * RECORDS_A_SECOND), 4_000),
+                        candidates: named(4, ((visitor % COHORTS) << 20) | (n / (20 * RECORDS_A_SECOND)), 4_000),
                         ..Default::default()
                     };
                     DecisionEntry { request_id: id, uid, record: record.encode_to_vec().into() }

@@ -246,6 +246,7 @@ impl Buffers {
 /// Cleared buffers of ended traces: a few for each thread, the others for all.
 #[derive(Default)]
 pub(crate) struct Pool {
+    #[expect(clippy::vec_box, reason = "a box moves as a pointer")]
     shared: Mutex<Vec<Box<Buffers>>>,
 }
 
@@ -256,6 +257,7 @@ const KEPT_SHARED: usize = 1024;
 const MAX_KEPT_BYTES: usize = 32 << 10;
 
 struct Local {
+    #[expect(clippy::vec_box, reason = "a box moves as a pointer")]
     free: Vec<Box<Buffers>>,
     /// Numbers that no other thread of the process gives out.
     next: u64,

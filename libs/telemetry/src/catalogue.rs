@@ -356,4 +356,5 @@ pub fn worst_case(services: &[Service]) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_macros, reason = "a test prints what it found")]
 mod tests;

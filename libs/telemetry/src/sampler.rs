@@ -289,4 +289,5 @@ impl<P: Part> Sampler<P> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_macros, reason = "a test prints what it found")]
 mod simulation;

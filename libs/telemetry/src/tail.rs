@@ -440,4 +440,5 @@ fn key_of(id: RequestId) -> u128 {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_macros, reason = "a test prints what it found")]
 mod tests;

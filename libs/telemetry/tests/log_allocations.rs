@@ -1,7 +1,6 @@
 //! A log line allocates nothing once its buffers have grown, and neither does a request whose line is not written.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #![allow(unsafe_code, reason = "a counting allocator")]
 
 use attune_config::Secret;

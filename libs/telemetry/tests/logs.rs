@@ -51,7 +51,7 @@ impl World {
     }
 
     fn metric(&self, series: &str) -> f64 {
-        let text = encode(&[self.telemetry.clone()], Format::Text);
+        let text = encode(std::slice::from_ref(&self.telemetry), Format::Text);
         let line =
             text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{series}: {text}"));
         line.trim().parse().unwrap()

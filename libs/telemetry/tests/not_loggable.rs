@@ -10,6 +10,7 @@ macro_rules! implements {
     ($type:ty: $bound:path) => {{
         #[allow(dead_code, reason = "one of the two is not used")]
         struct Probe<T: ?Sized>(PhantomData<T>);
+        #[allow(dead_code, reason = "not used where it does hold")]
         trait Otherwise {
             const HOLDS: bool = false;
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use attune_config::{ByteSize, HumanDuration, Secret};
-use attune_domain::{PageType, RequestId, Uid};
+use attune_domain::{RequestId, Uid};
 use attune_telemetry::encode::{Format, encode};
 use attune_telemetry::*;
 use serde_json::Value;
@@ -153,7 +153,7 @@ fn the_class_decides() {
     run(0, &|root| root.child("x").fail_softly("NOT_FOUND"));
     run(0, &|_| std::thread::sleep(Duration::from_millis(25)));
 
-    let text = encode(&[world.telemetry.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.telemetry), Format::Text);
     for (class, verdict, count) in [
         ("edge_only", "drop", 3),
         ("edge_only", "keep", 1),
@@ -197,7 +197,7 @@ fn kept_traces_stand_for_all() {
         }
         root.end();
     }
-    let text = encode(&[world.telemetry.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.telemetry), Format::Text);
     for (called, class, share) in [(0, "edge_only", 0.001), (1, "normal", 0.01)] {
         let line = format!("trace_decisions_total{{class=\"{class}\",verdict=\"keep\"}} ");
         let kept: f64 = text.split(&line).nth(1).unwrap().lines().next().unwrap().parse().unwrap();
@@ -243,7 +243,7 @@ fn bounds_hold_and_are_counted() {
     assert_eq!(spans.len(), 256);
     assert!(spans[0]["attributes"].as_array().unwrap().len() <= 16 + 5);
     assert_eq!(attribute(&spans[0], "sampling.dropped_spans").unwrap(), "745");
-    let text = encode(&[world.telemetry.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.telemetry), Format::Text);
     assert!(text.contains("trace_spans_dropped_total 745\n"), "{text}");
 
     for _ in 0..200 {
@@ -276,7 +276,7 @@ fn the_canary_does_not_sing() {
     assert!(world.guard.flush(Duration::from_secs(5)));
     let files = ["log.jsonl", "traces.jsonl"].map(|name| std::fs::read_to_string(world.dir.path().join(name)).unwrap());
     let everything = files.join("\n")
-        + &encode(&[world.telemetry.clone()], Format::OpenMetrics)
+        + &encode(std::slice::from_ref(&world.telemetry), Format::OpenMetrics)
         + &format!("{uid:?} {event:?} {:?}", world.telemetry);
     assert!(everything.contains("hmac-sha256:w2926:"), "the hash is there");
     for canary in ["canary", &hex(b"canary-uid"), "Y2FuYXJ5", "NhbmFyeS", "jYW5hcnkt"] {
@@ -292,7 +292,7 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
     });
     world.telemetry.root("edge.personalize", Kind::Server, None, id(5)).end();
     world.telemetry.log(&ServiceStopped {}, None);
-    let text = encode(&[world.telemetry.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.telemetry), Format::Text);
     assert!(text.contains("trace_export_dropped_total{lane=\"sampled\",reason=\"queue_full\"} 1\n"));
     assert!(text.contains("log_dropped_total{reason=\"queue_full\"} 1\n"));
 }

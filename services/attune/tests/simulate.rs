@@ -127,7 +127,7 @@ impl Server {
         seen.users.insert(user_id.to_owned());
         let limit = ask["limit"].as_u64().unwrap() as usize;
         // The holdout gets the same twenty items whoever asks, the treatment the best that it has not opened.
-        let (variant, slate) = if user % 3 == 0 {
+        let (variant, slate) = if user.is_multiple_of(3) {
             ("holdout", (0..limit as u32).map(ItemIx).collect::<Vec<_>>())
         } else {
             let name = |ix: &ItemIx| self.world.items()[ix.index()].id.to_string();
@@ -192,7 +192,7 @@ impl Server {
         seen.clicked.extend(clicks);
         seen.duplicates += duplicates;
         // Taken, but the receipt gets lost: the client must send the same events again.
-        if self.manner == Manner::Badly && seen.feedbacks % 3 == 0 {
+        if self.manner == Manner::Badly && seen.feedbacks.is_multiple_of(3) {
             return status(503, "{}".into());
         }
         status(202, json!({"accepted": accepted, "duplicates": duplicates, "rejected": []}).to_string())

@@ -47,7 +47,7 @@ async fn a_call_makes_one_tree() {
         ] {
             assert_eq!(world::attribute(span, key), Some(value), "{key}");
         }
-        let text = encode(&[world.bandit.clone()], Format::Text);
+        let text = encode(std::slice::from_ref(&world.bandit), Format::Text);
         for line in [
             "bandit_requests_total{endpoint=\"sample\",status_code=\"200\"} 1\n",
             "bandit_requests_total{endpoint=\"sample\",status_code=\"500\"} 0\n",
@@ -92,7 +92,7 @@ async fn a_callers_own_mistake_is_not_a_failure() {
         assert_eq!(error.message(), "it was erased");
         scope.span.end();
         assert!(world.spans().is_empty());
-        let text = encode(&[world.bandit.clone()], Format::Text);
+        let text = encode(std::slice::from_ref(&world.bandit), Format::Text);
         assert!(text.contains("bandit_requests_total{endpoint=\"sample\",status_code=\"404\"} 1\n"), "{text}");
     }
 }
@@ -211,7 +211,7 @@ async fn a_caller_that_goes_away_is_a_cancellation() {
         assert_eq!(world::attribute(&spans[CALL], "sampling.subtree"), Some("requested"), "it never said");
         let cancelled = |name: &str| spans[name]["events"][0]["name"] == "cancelled";
         assert!(cancelled(CALL) && cancelled("bandit.sample"), "{by:?} {spans:?}");
-        let text = encode(&[world.bandit.clone()], Format::Text);
+        let text = encode(std::slice::from_ref(&world.bandit), Format::Text);
         assert!(text.contains("bandit_requests_total{endpoint=\"sample\",status_code=\"499\"} 1\n"), "{text}");
         assert!(text.contains("bandit_concurrent_requests{endpoint=\"sample\"} 0\n"));
     }
@@ -234,7 +234,7 @@ async fn a_frozen_server_costs_a_few_timeouts_and_then_nothing() {
         let error = world.sample(&scope(&world), 0, Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(Code::of(&error), Code::Unavailable);
     }
-    let text = encode(&[world.origin.clone()], Format::Text);
+    let text = encode(std::slice::from_ref(&world.origin), Format::Text);
     assert!(text.contains("rpc_circuit_opened_total{peer=\"bandit\"} 1\n"), "{text}");
     assert!(text.contains("rpc_circuit_refused_total{peer=\"bandit\"} 1000\n"), "{text}");
     assert!(text.contains("rpc_circuit_open{peer=\"bandit\"} 1\n"), "{text}");

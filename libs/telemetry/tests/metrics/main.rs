@@ -48,7 +48,10 @@ fn both_formats_read_back() {
     let place = (root.trace_id().to_string(), hex(&stage.traceparent().span_id));
     root.end();
     let version = origin.metrics().known_gauge(&names::MODEL_DEPLOYED, &["a\"b\\c\n"]);
-    assert!(both(&[origin.clone()])[0].value("model_deployed_timestamp_seconds", &[]).is_none(), "absent until known");
+    assert!(
+        both(std::slice::from_ref(&origin))[0].value("model_deployed_timestamp_seconds", &[]).is_none(),
+        "absent until known"
+    );
     version.set(Some(0.5));
 
     let [text, open] = both(&[origin.clone(), edge.clone()]);
@@ -103,7 +106,7 @@ fn only_kept_traces_become_exemplars() {
 fn what_does_not_apply_is_absent_and_says_so() {
     let (embedder, _guard) = telemetry("embedder", 0.0);
     let metrics = embedder.metrics();
-    let read = |name: &str| both(&[embedder.clone()])[0].value(name, &[]);
+    let read = |name: &str| both(std::slice::from_ref(&embedder))[0].value(name, &[]);
     for name in
         ["kafka_consumer_lag", "personalization_clicks_total", "model_confidence_score", "bandit_cumulative_regret"]
     {
@@ -114,7 +117,7 @@ fn what_does_not_apply_is_absent_and_says_so() {
     metrics.counter(&names::PERSONALIZATION_CLICKS, &["personalized"]).inc();
     assert_eq!(read("personalization_clicks_total_samples"), None);
     assert_eq!(
-        both(&[embedder.clone()])[0].value("personalization_clicks_total", &[("source", "personalized")]),
+        both(std::slice::from_ref(&embedder))[0].value("personalization_clicks_total", &[("source", "personalized")]),
         Some(1.0)
     );
 

@@ -214,7 +214,7 @@ fn load_average() -> String {
 
 /// There and back, so that what drifts falls on all sides alike.
 fn order(round: usize) -> [usize; 3] {
-    if round % 2 == 0 { [0, 1, 2] } else { [2, 1, 0] }
+    if round.is_multiple_of(2) { [0, 1, 2] } else { [2, 1, 0] }
 }
 
 fn cost(what: &'static str, rounds: &[Vec<(Loaded, f64)>; 3]) -> Cost {

@@ -36,19 +36,19 @@ impl Server {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self { child, address: String::new(), _data: data };
         let mut said = String::new();
         loop {
             let mut line = String::new();
             if lines.read_line(&mut line).unwrap() == 0 {
-                child.wait().unwrap();
                 return Err(said);
             }
             let listening = line.split_once("msg=\"Listening on\"").and_then(|(_, rest)| rest.split_once(" address="));
             if let Some((_, address)) = listening {
-                let address = address.split_whitespace().next().unwrap().to_owned();
+                server.address = address.split_whitespace().next().unwrap().to_owned();
                 // It goes on logging, and must not stop at a full pipe.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-                return Ok(Self { child, address, _data: data });
+                return Ok(server);
             }
             said.push_str(&line);
         }

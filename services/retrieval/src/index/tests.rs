@@ -224,10 +224,10 @@ fn writes_during_a_merge_survive_it() {
         if rounds % 3 == 0 {
             index.write(&[Change::Delete(id)]).unwrap();
             model.remove(&id);
-        } else if model.contains_key(&id) {
+        } else if let std::collections::btree_map::Entry::Occupied(mut e) = model.entry(id) {
             let vector: Vec<f32> = (0..16).map(|_| noise.normal()).collect();
             if index.write(&[Change::Upsert(id, &vector)]).is_ok() {
-                model.insert(id, vector);
+                e.insert(vector);
             }
         }
         rounds += 1;
