@@ -94,6 +94,9 @@ struct Inner {
     shared: Arc<Shared>,
 }
 
+/// A sweep that comes so late shows that the process, or its machine, stood still.
+const STOPPED_NS: u64 = 500_000_000;
+
 struct Shared {
     record: Record,
     clock: Clock,
@@ -104,8 +107,10 @@ struct Shared {
     debug: DebugDoor,
     seed: u64,
     boot_id: String,
-    /// Reading of the ticks from which the sampler counts time.
+    /// Reading of the ticks from which the sampler counts time, and the nanoseconds that it leaves out: those in which
+    /// the process was stopped, and could be told nothing.
     begun: u64,
+    stopped: AtomicU64,
     sampler: Sampler<Held>,
     slow_after: Duration,
     traces: Exporters,
@@ -194,6 +199,7 @@ impl Telemetry {
             ]),
             boot_id,
             begun: anchor.0,
+            stopped: AtomicU64::new(0),
             sampler,
             slow_after: config.slow_after.get(),
             traces,
@@ -201,8 +207,14 @@ impl Telemetry {
         });
         let sampling = SamplingMetrics::new(&metrics);
         let sweeping = Arc::downgrade(&shared);
+        let mut swept = shared.ticks.now();
         let sweep = move || {
             let Some(shared) = sweeping.upgrade() else { return false };
+            let now = shared.ticks.now();
+            let since = shared.ticks.nanos(std::mem::replace(&mut swept, now), now);
+            if since > STOPPED_NS {
+                shared.stopped.fetch_add(since, Relaxed);
+            }
             let wall = (shared.clock)();
             shared.with_sampler(|sampler, now, out| {
                 sampler.tick(now, wall, out);
@@ -404,7 +416,8 @@ impl std::fmt::Debug for Telemetry {
 
 impl Shared {
     fn with_sampler<T>(&self, act: impl FnOnce(&Sampler<Held>, Duration, &mut Vec<Settled<Held>>) -> T) -> T {
-        let now = Duration::from_nanos(self.ticks.nanos(self.begun, self.ticks.now()));
+        let ran = self.ticks.nanos(self.begun, self.ticks.now()).saturating_sub(self.stopped.load(Relaxed));
+        let now = Duration::from_nanos(ran);
         let mut settled = Vec::new();
         let result = act(&self.sampler, now, &mut settled);
         dispatch(settled);

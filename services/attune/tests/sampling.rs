@@ -228,8 +228,6 @@ async fn all_that_matters_is_kept_whole_and_the_rest_by_its_id() {
     for round in 0..ERRORS / TOGETHER {
         // Longer than the edge waits for an event to be stored.
         errors.extend(while_frozen(&platform, 1_000 + round, Duration::from_millis(2_400)).await);
-        // What the edge decided reaches the origin before it is stopped again: together the stops outlast the wait for it.
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
     let promoted = slow.len() + llm.len() + errors.len();

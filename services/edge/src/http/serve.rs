@@ -58,7 +58,9 @@ pub struct BoundEdge {
 
 /// Opens the visitors' port.
 pub async fn bind(edge: Edge) -> io::Result<BoundEdge> {
-    let listener = TcpListener::bind(edge.parts.config.listen).await?;
+    let listen = edge.parts.config.listen;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{listen}: {error}"));
+    let listener = TcpListener::bind(listen).await.map_err(named)?;
     let address = listener.local_addr()?;
     Ok(BoundEdge { edge, listener, address })
 }

@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 
 /// Batches that wait while the hub is away or slow: three seconds.
 const MAX_WAITING: usize = 64;
-/// As long as others wait for it.
-const SEND_LIMIT: Duration = Duration::from_secs(5);
+/// Longer than others wait for it, because a hub that is stopped does not wait either.
+const SEND_LIMIT: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
