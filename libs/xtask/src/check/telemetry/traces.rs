@@ -83,7 +83,9 @@ pub(super) fn check(root: &Path, collector: &Path, jaeger: &Path, attune: &Path)
 
     let mut settings = String::from("[edge.experiment]\nholdout = 0.0\n");
     for service in SERVICES {
-        writeln!(settings, "[{service}.process.telemetry]\notlp = \"http://{grpc}\"").context("write settings")?;
+        // A tenth of the hits, so that their number shows whether the weights are right.
+        writeln!(settings, "[{service}.process.telemetry]\notlp = \"http://{grpc}\"\nsample_edge_only = 0.1")
+            .context("write settings")?;
     }
     let config = work.path().join("settings.toml");
     fs::write(&config, settings).context("write settings")?;
