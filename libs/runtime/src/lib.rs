@@ -21,7 +21,6 @@ mod shutdown;
 pub use attune_telemetry::Clock;
 pub use clock::system_clock;
 pub use exit::{Exit, Fatal, OrExit};
-pub use memory::keep_freed_memory;
 pub use panics::log_panics;
 pub use program::{Host, ProcessConfig, Program, Service, run, run_with};
 pub use ready::{Condition, Ready};

@@ -105,7 +105,6 @@ where
     B: FnOnce(C, Host) -> F,
     F: Future<Output = anyhow::Result<Service>>,
 {
-    crate::keep_freed_memory();
     let matches = match command(program.name, program.version).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {

@@ -49,7 +49,6 @@ pub enum Command {
 
 /// The whole program: arguments, command, exit code.
 pub fn main() -> ExitCode {
-    attune_runtime::keep_freed_memory();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) if error.use_stderr() => {
