@@ -25,7 +25,7 @@ fn slate(c: &mut Criterion) {
     let counts = (0..ITEMS)
         .map(|ix| PosteriorCounts { item: ItemIx(ix), impressions: 100.0 * next(), rewards: 5.0 * next() })
         .collect();
-    let posteriors = Posteriors::new(&PosteriorSnapshot { counts, next_offset: 0 }, [1; 16]);
+    let posteriors = Posteriors::new(&PosteriorSnapshot { counts }, [1; 16]);
     let visitors: Vec<Visitor> = (0..600)
         .map(|_| Visitor {
             items: (0..CANDIDATES).map(|_| (next() * ITEMS as f32) as u32 % ITEMS).collect(),

@@ -26,7 +26,7 @@ impl Posteriors {
 
     /// The immutable object a record refers to. The offset is left out, so that equal counts have equal names.
     pub fn encode(snapshot: &PosteriorSnapshot) -> Vec<u8> {
-        wire::PosteriorSnapshot { next_offset: 0, ..snapshot.into() }.encode_to_vec()
+        wire::PosteriorSnapshot::from(snapshot).encode_to_vec()
     }
 
     pub fn hash(&self) -> [u8; 16] {

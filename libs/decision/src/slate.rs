@@ -407,7 +407,7 @@ mod tests {
     fn evidence_moves_an_item() {
         let case = case(200);
         let counts = PosteriorCounts { item: ItemIx(case.items[150]), impressions: 2000.0, rewards: 1900.0 };
-        let snapshot = PosteriorSnapshot { counts: vec![counts], next_offset: 0 };
+        let snapshot = PosteriorSnapshot { counts: vec![counts] };
         let informed = Posteriors::new(&snapshot, [1; 16]);
         let policy = Policy::DEFAULT.exploit_only();
         assert!(!run(&case, &policy, 1, 10, &Posteriors::default()).picks.contains(&150));

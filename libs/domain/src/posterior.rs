@@ -10,9 +10,8 @@ pub struct PosteriorCounts {
     pub rewards: f32,
 }
 
-/// Counts of every item that has any, sorted by item, after all events before `next_offset`.
+/// Counts of every item that has any, sorted by item.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PosteriorSnapshot {
     pub counts: Vec<PosteriorCounts>,
-    pub next_offset: u64,
 }

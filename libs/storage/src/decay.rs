@@ -75,13 +75,13 @@ impl Decayed {
         self.rewards += weight * f64::from(change.rewards);
     }
 
-    /// Counts as they weigh at `now`. Evidence from more than a half-life after `now`, which only a broken clock makes,
-    /// counts in full and no more.
-    pub(crate) fn at(&self, decay: Decay, item: ItemIx, now: UnixMillis) -> PosteriorCounts {
+    /// Impressions and rewards as they weigh at `now`. Evidence from more than a half-life after `now`, which only a
+    /// broken clock makes, counts in full and no more.
+    fn at(&self, decay: Decay, now: UnixMillis) -> (f64, f64) {
         let (exponent, factor) = decay.weight(now);
         let ahead = self.scale - exponent;
         let scale = if ahead <= 1 { 2.0 * shrink(ahead - 1) / factor } else { 1.0 };
-        PosteriorCounts { item, impressions: (self.impressions * scale) as f32, rewards: (self.rewards * scale) as f32 }
+        (self.impressions * scale, self.rewards * scale)
     }
 
     /// The same worth at `now` under another half-life.
@@ -111,27 +111,45 @@ impl Decayed {
     }
 }
 
-/// Sums of every item that has any.
+/// An item's sums from one partition of the log.
+pub(crate) type SumKey = (ItemIx, u16);
+
+/// Sums of every item that has any, apart by partition: so they depend only on the order within each.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Posteriors(pub(crate) BTreeMap<ItemIx, Decayed>);
+pub(crate) struct Posteriors(pub(crate) BTreeMap<SumKey, Decayed>);
 
 impl Posteriors {
-    /// New sums of the items that `changes` touch.
-    pub(crate) fn changed(&self, decay: Decay, changes: &[PosteriorChange]) -> BTreeMap<ItemIx, Decayed> {
+    /// New sums of the items that `changes` of a partition touch.
+    pub(crate) fn changed(
+        &self,
+        decay: Decay,
+        partition: u16,
+        changes: &[PosteriorChange],
+    ) -> BTreeMap<SumKey, Decayed> {
         let mut out = BTreeMap::new();
         for change in changes {
-            out.entry(change.item)
-                .or_insert_with(|| self.0.get(&change.item).copied().unwrap_or_default())
-                .add(decay, change);
+            let key = (change.item, partition);
+            out.entry(key).or_insert_with(|| self.0.get(&key).copied().unwrap_or_default()).add(decay, change);
         }
         out
     }
 
-    pub(crate) fn snapshot(&self, decay: Decay, now: UnixMillis, next_offset: u64) -> PosteriorSnapshot {
-        PosteriorSnapshot {
-            counts: self.0.iter().map(|(&item, sums)| sums.at(decay, item, now)).collect(),
-            next_offset,
+    /// Summed over partitions.
+    pub(crate) fn snapshot(&self, decay: Decay, now: UnixMillis) -> PosteriorSnapshot {
+        let mut sums: Vec<(ItemIx, f64, f64)> = Vec::with_capacity(self.0.len());
+        for (&(item, _), part) in &self.0 {
+            let (impressions, rewards) = part.at(decay, now);
+            match sums.last_mut() {
+                Some(last) if last.0 == item => (last.1, last.2) = (last.1 + impressions, last.2 + rewards),
+                _ => sums.push((item, impressions, rewards)),
+            }
         }
+        let counts = sums.into_iter().map(|(item, impressions, rewards)| PosteriorCounts {
+            item,
+            impressions: impressions as f32,
+            rewards: rewards as f32,
+        });
+        PosteriorSnapshot { counts: counts.collect() }
     }
 }
 
@@ -156,20 +174,20 @@ mod tests {
                 sums.add(decay, &change(day * DAY));
             }
             let expected: f64 = ats.iter().map(|&day| (-((36_500 - day) as f64) / days as f64).exp2()).sum();
-            let got = sums.at(decay, ItemIx(1), now);
-            prop_assert!((f64::from(got.impressions) - expected).abs() <= 1e-6 * expected + 1e-30);
-            prop_assert!((f64::from(got.rewards) - expected / 2.0).abs() <= 1e-6 * expected + 1e-30);
+            let got = sums.at(decay, now);
+            prop_assert!((got.0 - expected).abs() <= 1e-6 * expected + 1e-30);
+            prop_assert!((got.1 - expected / 2.0).abs() <= 1e-6 * expected + 1e-30);
         }
 
         #[test]
         fn batching_does_not_change_a_bit(ats in prop::collection::vec(0i64..400, 1..60), cut in 0usize..60) {
             let decay = Decay::new(Duration::from_secs(86_400));
             let changes: Vec<_> = ats.iter().map(|&day| change(day * DAY + day)).collect();
-            let whole = Posteriors::default().changed(decay, &changes);
+            let whole = Posteriors::default().changed(decay, 0, &changes);
             let (head, tail) = changes.split_at(cut.min(changes.len()));
-            let first = Posteriors(Posteriors::default().changed(decay, head));
+            let first = Posteriors(Posteriors::default().changed(decay, 0, head));
             let mut parts = first.0.clone();
-            parts.extend(first.changed(decay, tail));
+            parts.extend(first.changed(decay, 0, tail));
             prop_assert_eq!(parts, whole);
         }
     }
@@ -180,9 +198,9 @@ mod tests {
         let mut sums = Decayed::default();
         sums.add(from, &change(20_000 * DAY));
         let now = 20_003 * DAY + 12_345;
-        let (before, after) = (sums.at(from, ItemIx(1), now), sums.under(from, to, now).at(to, ItemIx(1), now));
-        assert!((before.impressions - after.impressions).abs() < 1e-6, "{before:?} {after:?}");
-        assert!((before.impressions - 0.125).abs() < 1e-3);
+        let (before, after) = (sums.at(from, now), sums.under(from, to, now).at(to, now));
+        assert!((before.0 - after.0).abs() < 1e-6, "{before:?} {after:?}");
+        assert!((before.0 - 0.125).abs() < 1e-3);
         assert_eq!(Decayed::from_bytes(&sums.to_bytes()), Some(sums));
         assert_eq!(Decayed::from_bytes(&[0; 23]), None);
     }

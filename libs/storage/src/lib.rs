@@ -10,9 +10,12 @@ mod decay;
 mod decision_bus;
 mod embedded;
 mod error;
+mod follower;
 mod life;
 mod limits;
+mod membership;
 mod memory;
+mod offset;
 mod progress;
 mod references;
 mod remote;
@@ -21,8 +24,11 @@ pub use decay::{Decay, PosteriorChange};
 pub use decision_bus::EventLogBus;
 pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
 pub use error::StorageError;
+pub use follower::Follower;
 pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
+pub use membership::{Applied, Membership};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
+pub use offset::{MAX_PARTITIONS, first_offset, partition_for, partition_of};
 pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 
@@ -86,6 +92,12 @@ impl Topic {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.as_str() == text)
     }
+
+    /// Whether a log may spread the topic over partitions by key. The others are one sequence: items get their numbers
+    /// from the order of `item-updates`.
+    pub const fn is_partitioned(self) -> bool {
+        matches!(self, Self::UserEvents | Self::UserUpdates)
+    }
 }
 
 /// A record as it stands on a topic.
@@ -123,24 +135,36 @@ impl Appended {
     }
 }
 
-/// Offsets that exist on a topic: `start..end`.
+/// Offsets that exist in a partition: `start..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub start: u64,
     pub end: u64,
 }
 
-/// Durable, ordered, append-only topics. Offsets are dense from 0.
+/// What became of a visitor's records when they were to be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyErasure {
+    /// So many records are empty now.
+    Emptied(u64),
+    /// The log cannot change what it holds: it drops the records by age, the last of them at this time.
+    Retained { expires_at: Option<UnixMillis> },
+}
+
+/// Durable, append-only topics in partitions. Records of one key lie in one partition, in the order they were appended.
+/// Offsets name their partition ([`partition_of`]) and are dense within it.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Appends in order, atomically per call. Returns when everything is durable; concurrent callers share one sync.
+    /// Appends in order. Returns when everything is durable; concurrent callers share one sync. After an error a part
+    /// may have been written: dedup identities make a second try harmless.
     async fn append(
         &self,
         topic: Topic,
         records: Vec<(Record, Option<DedupKey>)>,
     ) -> Result<Vec<Appended>, StorageError>;
 
-    /// Up to `max` records from `from` on, in offset order. Waits up to `wait` for the first one; then empty.
+    /// Up to `max` records of one partition from `from` on, in offset order. Waits up to `wait` for the first one; then
+    /// empty.
     async fn read(
         &self,
         topic: Topic,
@@ -149,23 +173,38 @@ pub trait EventLog: Send + Sync {
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError>;
 
-    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError>;
+    /// What each partition holds, in the order of partitions; never empty.
+    async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError>;
 
-    /// Empties every record of `key` before `before`, its trace context included; offsets stay. Consumers pass over an empty record.
-    /// Returns how many were emptied.
-    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError>;
+    /// What a topic holds that is one sequence (see [`Topic::is_partitioned`]).
+    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
+        match self.partitions(topic).await?[..] {
+            [bounds] => Ok(bounds),
+            ref many => Err(StorageError::invalid("topic", format!("has {} partitions instead of 1", many.len()))),
+        }
+    }
+
+    /// Empties every record of `key` before `before`, its trace context included, where the log can; offsets stay.
+    /// Consumers pass over an empty record.
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<KeyErasure, StorageError>;
 
     /// Forgets dedup identities of days before `day`.
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError>;
+
+    /// Joins those who share the work on the partitioned topics. A log without groups gives everything to whoever asks.
+    async fn join(&self, _group: &str) -> Result<Membership, StorageError> {
+        Ok(Membership::sole(self.partitions(Topic::UserEvents).await?.len()))
+    }
 }
 
-/// Effects of a run of log records, to be stored with the offset after them in one step.
+/// Effects of a run of records of one partition, to be stored with the offset after them in one step.
 #[derive(Debug, Clone, Default)]
 pub struct EffectBatch {
     /// Name of the consumer whose offset moves.
     pub consumer: &'static str,
     /// Offset the consumer expects the store to be at; another value refuses the batch ([`StorageError::Conflict`]).
     pub expected_offset: u64,
+    /// In the same partition, and not before.
     pub next_offset: u64,
     /// Whole new states; each replaces what is stored.
     pub users: Vec<(Uid, UserState)>,
@@ -198,16 +237,18 @@ pub trait FeatureStore: Send + Sync {
     /// In the order asked; a visitor never seen has an empty state.
     async fn load_users(&self, uids: &[Uid]) -> Result<Vec<UserState>, StorageError>;
 
-    /// Waits until `consumer` has applied everything before `offset`, at most `wait`. Returns how far it has come.
+    /// Waits until `consumer` has applied everything before `offset` in its partition, at most `wait`. Returns how far it
+    /// has come there.
     async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError>;
 
-    /// Next offset `consumer` has to apply.
-    async fn progress(&self, consumer: &str) -> Result<u64, StorageError>;
+    /// Next offset `consumer` has to apply in a partition.
+    async fn progress(&self, consumer: &str, partition: u16) -> Result<u64, StorageError>;
 
-    /// Counts as they weigh at the store's clock.
+    /// Counts as they weigh at the store's clock, over all partitions.
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError>;
 
-    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError>;
+    /// Bits counted so far from events of a partition, in the order asked.
+    async fn load_outcomes(&self, partition: u16, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError>;
 
     /// Offset below which this visitor's records are void, where one was erased.
     async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError>;

@@ -1,33 +1,61 @@
-//! How far each consumer has come, and waiting for it.
+//! How far each consumer has come in each partition, and waiting for it.
 
+use crate::{EffectBatch, StorageError, first_offset, partition_of};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 
-pub(crate) struct Progress(watch::Sender<BTreeMap<String, u64>>);
+/// Next offsets by consumer and partition.
+type Offsets = BTreeMap<(String, u16), u64>;
+
+pub(crate) struct Progress(watch::Sender<Offsets>);
+
+fn at(offsets: &Offsets, consumer: &str, partition: u16) -> u64 {
+    offsets.get(&(consumer.to_owned(), partition)).copied().unwrap_or(first_offset(partition))
+}
 
 impl Progress {
-    pub(crate) fn new(offsets: BTreeMap<String, u64>) -> Self {
+    pub(crate) fn new(offsets: Offsets) -> Self {
         Self(watch::Sender::new(offsets))
     }
 
-    pub(crate) fn get(&self, consumer: &str) -> u64 {
-        self.0.borrow().get(consumer).copied().unwrap_or(0)
+    pub(crate) fn get(&self, consumer: &str, partition: u16) -> u64 {
+        at(&self.0.borrow(), consumer, partition)
     }
 
     pub(crate) fn set(&self, consumer: &str, next_offset: u64) {
         self.0.send_modify(|offsets| {
-            offsets.insert(consumer.to_owned(), next_offset);
+            offsets.insert((consumer.to_owned(), partition_of(next_offset)), next_offset);
         });
     }
 
     pub(crate) async fn wait(&self, consumer: &str, offset: u64, wait: Duration) -> u64 {
-        if self.get(consumer) < offset {
+        let partition = partition_of(offset);
+        if self.get(consumer, partition) < offset {
             let mut moved = self.0.subscribe();
-            let reached = moved.wait_for(|offsets| offsets.get(consumer).is_some_and(|&at| at >= offset));
+            let reached = moved.wait_for(|offsets| at(offsets, consumer, partition) >= offset);
             // Late or not, the answer is how far it has come.
             let _ = tokio::time::timeout(wait, reached).await.map(drop);
         }
-        self.get(consumer)
+        self.get(consumer, partition)
+    }
+
+    /// Whether a batch continues where its consumer is.
+    pub(crate) fn check(&self, batch: &EffectBatch) -> Result<(), StorageError> {
+        let found = self.get(batch.consumer, partition_of(batch.expected_offset));
+        let expected = batch.expected_offset;
+        if found == expected { Ok(()) } else { Err(StorageError::Conflict { expected, found }) }
+    }
+}
+
+impl EffectBatch {
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        if self.next_offset < self.expected_offset {
+            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
+        }
+        if partition_of(self.next_offset) != partition_of(self.expected_offset) {
+            return Err(StorageError::invalid("next_offset", "must be in the partition of the expected offset"));
+        }
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use attune_runtime::{Clock, Exit, OrExit as _, Ready, Shutdown, grpc, resources}
 use attune_serving::Serving;
 use attune_storage::{
     EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
-    FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
+    FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER, partition_of,
 };
 use attune_telemetry::grpc::GrpcServerLayer;
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
@@ -252,16 +252,24 @@ impl Running {
 
 /// Waits until the feature store has applied everything the log holds.
 pub(crate) async fn catch_up(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow::Result<()> {
-    let end = log.bounds(Topic::UserEvents).await.context("read the event log")?.end;
-    let from = features.progress(USER_EVENTS_CONSUMER).await.context("read the feature store")?;
-    let bar = crate::output::progress_bar("applying the event log", end - from.min(end));
-    let mut applied = from;
-    while applied < end {
-        applied = features
-            .wait_applied(USER_EVENTS_CONSUMER, end, Duration::from_millis(200))
-            .await
-            .context("apply the event log")?;
-        bar.set_position(applied - from);
+    let partitions = log.partitions(Topic::UserEvents).await.context("read the event log")?;
+    let mut missing = Vec::with_capacity(partitions.len());
+    for end in partitions.into_iter().map(|bounds| bounds.end) {
+        let from =
+            features.progress(USER_EVENTS_CONSUMER, partition_of(end)).await.context("read the feature store")?;
+        missing.push((from, end));
+    }
+    let all: u64 = missing.iter().map(|(from, end)| end.saturating_sub(*from)).sum();
+    let bar = crate::output::progress_bar("applying the event log", all);
+    let mut done = 0;
+    for (from, end) in missing {
+        let mut applied = from;
+        while applied < end {
+            let wait = Duration::from_millis(200);
+            applied = features.wait_applied(USER_EVENTS_CONSUMER, end, wait).await.context("apply the event log")?;
+            bar.set_position(done + applied.min(end) - from);
+        }
+        done += end.saturating_sub(from);
     }
     bar.finish_and_clear();
     Ok(())

@@ -120,7 +120,7 @@ async fn what_was_changed_is_named() {
 
             let item = ItemIx(record.items[1]);
             let counts = vec![PosteriorCounts { item, impressions: 5.0, rewards: 2.0 }];
-            let snapshot = PosteriorSnapshot { counts, next_offset: 0 };
+            let snapshot = PosteriorSnapshot { counts };
             let kept = std::mem::replace(&mut materials.posteriors, Posteriors::new(&snapshot, [0; 16]));
             assert_eq!(stage(record, &materials), Some(Stage::Sample), "another posterior");
             materials.posteriors = kept;

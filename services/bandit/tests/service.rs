@@ -37,8 +37,8 @@ impl FeatureStore for Store {
     async fn wait_applied(&self, consumer: &str, offset: u64, wait: Duration) -> Result<u64, StorageError> {
         self.inner.wait_applied(consumer, offset, wait).await
     }
-    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
-        self.inner.progress(consumer).await
+    async fn progress(&self, consumer: &str, partition: u16) -> Result<u64, StorageError> {
+        self.inner.progress(consumer, partition).await
     }
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
         match self.away.load(Ordering::Relaxed) {
@@ -46,8 +46,8 @@ impl FeatureStore for Store {
             false => self.inner.posteriors().await,
         }
     }
-    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
-        self.inner.load_outcomes(keys).await
+    async fn load_outcomes(&self, partition: u16, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+        self.inner.load_outcomes(partition, keys).await
     }
     async fn fences(&self, uids: &[Uid]) -> Result<Vec<Option<u64>>, StorageError> {
         self.inner.fences(uids).await

@@ -41,13 +41,14 @@ struct Visitor {
 /// Applies records of `user-events` that stand in `expected..next`.
 pub(crate) async fn events(
     store: &dyn FeatureStore,
+    partition: u16,
     records: Vec<Placed<UserRecord>>,
     expected: u64,
     next: u64,
     window: Duration,
 ) -> Result<Effects, StorageError> {
     let mut visitors = load(store, records.iter().map(|r| r.record.uid())).await?;
-    let mut outcomes = load_outcomes(store, &records, window).await?;
+    let mut outcomes = load_outcomes(store, partition, &records, window).await?;
     let mut effects = Effects::default();
     for Placed { offset, traceparent, record } in records {
         let Some(visitor) = visitors.get_mut(&record.uid()) else { continue };
@@ -136,6 +137,7 @@ async fn load(
 
 async fn load_outcomes(
     store: &dyn FeatureStore,
+    partition: u16,
     records: &[Placed<UserRecord>],
     window: Duration,
 ) -> Result<HashMap<OutcomeKey, (u8, bool)>, StorageError> {
@@ -150,6 +152,6 @@ async fn load_outcomes(
         return Ok(HashMap::new());
     }
     let keys: Vec<_> = keys.into_iter().collect();
-    let bits = store.load_outcomes(&keys).await?;
+    let bits = store.load_outcomes(partition, &keys).await?;
     Ok(keys.into_iter().zip(bits.into_iter().map(|bits| (bits, false))).collect())
 }

@@ -23,13 +23,9 @@ pub async fn export(stats: Arc<EmbedderStats>, telemetry: Telemetry, mut stop: w
         for (counter, count) in &counters {
             counter.catch_up(count(&stats).load(Ordering::Relaxed) as f64);
         }
-        records.set(stats.lag.load(Ordering::Relaxed) as f64);
-        let waiting_since = stats.waiting_since.load(Ordering::Relaxed);
-        let waited = match waiting_since {
-            0 => 0.0,
-            since => u64::try_from(telemetry.now()).unwrap_or(0).saturating_sub(since) as f64 / 1e3,
-        };
-        seconds.set(waited);
+        records.set(stats.lag() as f64);
+        let now = u64::try_from(telemetry.now()).unwrap_or(0);
+        seconds.set(stats.waiting_since().map_or(0.0, |since| now.saturating_sub(since) as f64 / 1e3));
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(EVERY) => {}

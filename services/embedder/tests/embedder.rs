@@ -135,6 +135,6 @@ async fn every_move_is_announced_with_its_trace() {
     running.await.unwrap().unwrap();
     assert_eq!(again.len(), 2);
     assert_eq!(announced(&bed).await, told);
-    assert_eq!(bed.store.progress(USER_EVENTS_CONSUMER).await.unwrap(), 3);
-    assert_eq!(bed.store.progress(USER_UPDATES_CONSUMER).await.unwrap(), 0);
+    assert_eq!(bed.store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), 3);
+    assert_eq!(bed.store.progress(USER_UPDATES_CONSUMER, 0).await.unwrap(), 0);
 }

@@ -4,7 +4,7 @@ use crate::{OriginError, Parts};
 use attune_domain::Uid;
 use attune_proto::{origin::v1 as origin, state::v1 as wire};
 use attune_rpc::Scope;
-use attune_storage::{Record, Topic, USER_EVENTS_CONSUMER};
+use attune_storage::{KeyErasure, Record, Topic, USER_EVENTS_CONSUMER};
 use bytes::Bytes;
 use prost::Message as _;
 use std::time::Duration;
@@ -33,8 +33,12 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let appended = parts.event_log.append(Topic::UserEvents, vec![(fence, None)]).await?;
     let offset = appended.first().map_or(0, |a| a.offset());
 
+    let mut retained = None;
     for (topic, before) in [(Topic::UserEvents, offset), (Topic::UserUpdates, forgotten)] {
-        parts.event_log.erase_key(topic, Bytes::copy_from_slice(&uid.0), before).await?;
+        let erasure = parts.event_log.erase_key(topic, Bytes::copy_from_slice(&uid.0), before).await?;
+        if let KeyErasure::Retained { expires_at } = erasure {
+            retained = retained.max(Some(expires_at));
+        }
     }
     parts.decisions.log().erase_user(uid).await?;
     parts.decisions.forget_recent();
@@ -44,7 +48,11 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let done = (parts.clock)();
 
     let erased = |store: &str| origin::ErasedStore { store: store.to_owned(), erased_at: Some(done), expires_at: None };
-    let mut stores = vec![erased("event_log"), erased("decision_log"), erased("edge_state")];
+    let event_log = match retained {
+        None => erased("event_log"),
+        Some(expires_at) => origin::ErasedStore { erased_at: None, expires_at, ..erased("event_log") },
+    };
+    let mut stores = vec![event_log, erased("decision_log"), erased("edge_state")];
     // Not yet applied: the fence is durable, and the store obeys it before anything later of this visitor.
     stores.push(origin::ErasedStore { erased_at: (applied > offset).then_some(done), ..erased("feature_store") });
     parts.metrics.user_erased();

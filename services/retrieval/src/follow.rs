@@ -7,7 +7,7 @@ use crate::trending::Trending;
 use crate::view::View;
 use attune_proto::convert;
 use attune_proto::state::v1::{UserRecord, user_record::Record as Kind};
-use attune_storage::{EventLog, Record, Topic};
+use attune_storage::{Bounds, EventLog, Follower, Record, Topic};
 use prost::Message as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,17 +91,17 @@ pub async fn keep_trending(
     replay: u64,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut next = None;
+    let mut follower = None;
     loop {
         let read = async {
-            let from = match next {
-                Some(from) => from,
-                None => {
-                    let bounds = log.bounds(Topic::UserEvents).await?;
-                    *next.insert(bounds.start.max(bounds.end.saturating_sub(replay)))
+            let follower = match &mut follower {
+                Some(follower) => follower,
+                none => {
+                    let from = |bounds: Bounds| bounds.start.max(bounds.end.saturating_sub(replay));
+                    none.insert(Follower::start(Arc::clone(&log), Topic::UserEvents, from).await?)
                 }
             };
-            log.read(Topic::UserEvents, from, EVENTS_PER_READ, WAIT).await
+            follower.read(EVENTS_PER_READ, WAIT).await
         };
         let records = tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
@@ -109,8 +109,9 @@ pub async fn keep_trending(
         };
         match records {
             Ok(records) => {
-                let Some((last, _)) = records.last() else { continue };
-                next = Some(last + 1);
+                if records.is_empty() {
+                    continue;
+                }
                 observe(&mut trending, &records);
                 retriever.set_trending(trending.top(TRENDING_ITEMS));
             }

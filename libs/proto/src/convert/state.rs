@@ -221,7 +221,6 @@ impl From<&domain::PosteriorSnapshot> for wire::PosteriorSnapshot {
             items: s.counts.iter().map(|c| c.item.0).collect(),
             impressions: s.counts.iter().map(|c| c.impressions).collect(),
             rewards: s.counts.iter().map(|c| c.rewards).collect(),
-            next_offset: s.next_offset,
         }
     }
 }
@@ -239,7 +238,7 @@ pub fn posterior_snapshot(s: &wire::PosteriorSnapshot) -> Result<domain::Posteri
         })
         .collect();
     counts.sort_by_key(|c| c.item);
-    Ok(domain::PosteriorSnapshot { counts, next_offset: s.next_offset })
+    Ok(domain::PosteriorSnapshot { counts })
 }
 
 #[cfg(test)]

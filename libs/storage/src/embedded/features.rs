@@ -4,9 +4,9 @@
 
 use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
-use crate::decay::{Decay, Decayed, Posteriors};
+use crate::decay::{Decay, Decayed, Posteriors, SumKey};
 use crate::progress::Progress;
-use crate::{Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
+use crate::{Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, Uid, UserState};
 use attune_proto::convert;
@@ -66,16 +66,18 @@ impl EmbeddedFeatureStore {
         let mut posteriors = Posteriors::default();
         for guard in sums.iter() {
             let (key, value) = guard.into_inner()?;
-            let item = key.as_ref().try_into().map(u32::from_be_bytes).map(ItemIx).ok();
-            let (item, sum) =
-                item.zip(Decayed::from_bytes(&value)).ok_or_else(|| StorageError::corrupt("posterior sum"))?;
-            posteriors.0.insert(item, sum);
+            let sum = sum_key_of(&key).zip(Decayed::from_bytes(&value));
+            let (key, sum) = sum.ok_or_else(|| StorageError::corrupt("posterior sum"))?;
+            posteriors.0.insert(key, sum);
         }
         let mut offsets = BTreeMap::new();
         for guard in meta.prefix(CONSUMER_PREFIX) {
             let (key, value) = guard.into_inner()?;
-            let name = String::from_utf8(key[CONSUMER_PREFIX.len()..].to_vec());
-            offsets.insert(name.map_err(|_| StorageError::corrupt("consumer name"))?, number(&value)?);
+            let next_offset = number(&value)?;
+            let name = std::str::from_utf8(&key[CONSUMER_PREFIX.len()..]).ok();
+            let name =
+                name.and_then(|name| name.split('/').next()).ok_or_else(|| StorageError::corrupt("consumer name"))?;
+            offsets.insert((name.to_owned(), partition_of(next_offset)), next_offset);
         }
         let user_count = meta.get(USER_COUNT)?.map(|n| number(&n)).transpose()?.unwrap_or(0);
         let stored_half_life = meta.get(HALF_LIFE)?.map(|n| number(&n)).transpose()?;
@@ -118,17 +120,15 @@ impl FeatureStore for EmbeddedFeatureStore {
         Ok(self.shared.progress.wait(consumer, offset, wait).await)
     }
 
-    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
-        Ok(self.shared.progress.get(consumer))
+    async fn progress(&self, consumer: &str, partition: u16) -> Result<u64, StorageError> {
+        Ok(self.shared.progress.get(consumer, partition))
     }
 
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
-        let posteriors = self.shared.posteriors.read();
-        let next_offset = self.shared.progress.get(USER_EVENTS_CONSUMER);
-        Ok(posteriors.snapshot(self.shared.decay, (self.shared.clock)(), next_offset))
+        Ok(self.shared.posteriors.read().snapshot(self.shared.decay, (self.shared.clock)()))
     }
 
-    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+    async fn load_outcomes(&self, _partition: u16, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
         let keys = keys.to_vec();
         self.read(move |shared| {
             keys.iter()
@@ -146,9 +146,7 @@ impl FeatureStore for EmbeddedFeatureStore {
     }
 
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
-        if batch.next_offset < batch.expected_offset {
-            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
-        }
+        batch.check()?;
         self.writer.ask(|reply| FeatureJob::Apply { batch: Box::new(batch), reply }).await
     }
 
@@ -185,10 +183,7 @@ impl Shared {
     }
 
     fn apply(&self, effects: EffectBatch) -> Result<(), StorageError> {
-        let found = self.progress.get(effects.consumer);
-        if found != effects.expected_offset {
-            return Err(StorageError::Conflict { expected: effects.expected_offset, found });
-        }
+        self.progress.check(&effects)?;
         let mut batch = self.engine.batch();
         // One write a key and batch: the engine does not order writes of one key within a batch.
         let mut after: HashMap<Uid, Option<&UserState>> =
@@ -224,18 +219,20 @@ impl Shared {
             batch.insert(&self.outcomes, outcome_key(&key).as_slice(), [bits].as_slice());
         }
         // Only this thread writes the sums, so they stand still until the commit.
-        let sums = self.posteriors.read().changed(self.decay, &effects.posteriors);
-        for (item, sum) in &sums {
-            batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
+        let partition = partition_of(effects.next_offset);
+        let sums = self.posteriors.read().changed(self.decay, partition, &effects.posteriors);
+        for (key, sum) in &sums {
+            batch.insert(&self.sums, sum_key(*key), sum.to_bytes().as_slice());
         }
         batch.insert(&self.meta, USER_COUNT, count.to_be_bytes().as_slice());
-        let consumer = [CONSUMER_PREFIX, effects.consumer.as_bytes()].concat();
-        batch.insert(&self.meta, consumer, effects.next_offset.to_be_bytes().as_slice());
+        batch.insert(
+            &self.meta,
+            consumer_key(effects.consumer, partition),
+            effects.next_offset.to_be_bytes().as_slice(),
+        );
         batch.commit()?;
         self.user_count.store(count, Ordering::Release);
-        let mut posteriors = self.posteriors.write();
-        posteriors.0.extend(sums);
-        // Under the lock, so that a snapshot's offset is that of its counts.
+        self.posteriors.write().0.extend(sums);
         self.progress.set(effects.consumer, effects.next_offset);
         Ok(())
     }
@@ -250,13 +247,37 @@ impl Shared {
         batch.insert(&self.meta, HALF_LIFE, configured.to_be_bytes().as_slice());
         if let Some(stored) = stored {
             let (from, now) = (Decay::new(Duration::from_millis(stored)), (self.clock)());
-            for (item, sum) in &mut self.posteriors.write().0 {
+            for (key, sum) in &mut self.posteriors.write().0 {
                 *sum = sum.under(from, self.decay, now);
-                batch.insert(&self.sums, item.0.to_be_bytes().as_slice(), sum.to_bytes().as_slice());
+                batch.insert(&self.sums, sum_key(*key), sum.to_bytes().as_slice());
             }
         }
         Ok(batch.commit()?)
     }
+}
+
+/// The item, and the partition where it is not the first.
+fn sum_key((item, partition): SumKey) -> Vec<u8> {
+    let mut key = item.0.to_be_bytes().to_vec();
+    if partition > 0 {
+        key.extend(partition.to_be_bytes());
+    }
+    key
+}
+
+fn sum_key_of(bytes: &[u8]) -> Option<SumKey> {
+    let (item, rest) = bytes.split_first_chunk()?;
+    let partition = if rest.is_empty() { 0 } else { u16::from_be_bytes(rest.try_into().ok()?) };
+    Some((ItemIx(u32::from_be_bytes(*item)), partition))
+}
+
+/// The name, and the partition where it is not the first.
+fn consumer_key(consumer: &str, partition: u16) -> Vec<u8> {
+    let mut key = [CONSUMER_PREFIX, consumer.as_bytes()].concat();
+    if partition > 0 {
+        key.extend(format!("/{partition}").bytes());
+    }
+    key
 }
 
 /// Day first, so that old days are one range.

@@ -3,7 +3,9 @@
 use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
 use crate::limits::append_bytes;
-use crate::{Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic};
+use crate::{
+    Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic,
+};
 use async_trait::async_trait;
 use attune_proto::storage::v1::LogRecord;
 use bytes::Bytes;
@@ -100,7 +102,7 @@ impl EventLog for EmbeddedEventLog {
         blocking(move || shared.scan(topic, from, max)).await
     }
 
-    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
+    async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
         let shared = self.shared.clone();
         blocking(move || {
             let end = *shared.ends[topic as usize].borrow();
@@ -108,13 +110,14 @@ impl EventLog for EmbeddedEventLog {
                 Some(guard) => offset(&guard.key()?)?.min(end),
                 None => end,
             };
-            Ok(Bounds { start, end })
+            Ok(vec![Bounds { start, end }])
         })
         .await
     }
 
-    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError> {
-        self.writer.ask(|reply| LogJob::EraseKey { topic, key, before, reply }).await
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<KeyErasure, StorageError> {
+        let emptied = self.writer.ask(|reply| LogJob::EraseKey { topic, key, before, reply }).await?;
+        Ok(KeyErasure::Emptied(emptied))
     }
 
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {

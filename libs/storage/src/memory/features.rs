@@ -2,7 +2,7 @@
 
 use crate::decay::{Decay, Posteriors};
 use crate::progress::Progress;
-use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER};
+use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, RequestId, Uid, UserState};
 use parking_lot::Mutex;
@@ -42,17 +42,16 @@ impl FeatureStore for MemoryFeatureStore {
         Ok(self.progress.wait(consumer, offset, wait).await)
     }
 
-    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
-        Ok(self.progress.get(consumer))
+    async fn progress(&self, consumer: &str, partition: u16) -> Result<u64, StorageError> {
+        Ok(self.progress.get(consumer, partition))
     }
 
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
         let state = self.state.lock();
-        let next_offset = self.progress.get(USER_EVENTS_CONSUMER);
-        Ok(state.posteriors.snapshot(self.decay, (self.options.clock)(), next_offset))
+        Ok(state.posteriors.snapshot(self.decay, (self.options.clock)()))
     }
 
-    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+    async fn load_outcomes(&self, _partition: u16, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
         let state = self.state.lock();
         Ok(keys.iter().map(|key| state.outcomes.get(key).copied().unwrap_or(0)).collect())
     }
@@ -63,14 +62,9 @@ impl FeatureStore for MemoryFeatureStore {
     }
 
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError> {
-        if batch.next_offset < batch.expected_offset {
-            return Err(StorageError::invalid("next_offset", "must not be before the expected offset"));
-        }
+        batch.check()?;
         let mut state = self.state.lock();
-        let found = self.progress.get(batch.consumer);
-        if found != batch.expected_offset {
-            return Err(StorageError::Conflict { expected: batch.expected_offset, found });
-        }
+        self.progress.check(&batch)?;
         for (uid, offset) in batch.erased {
             let fence = state.fences.entry(uid).or_default();
             *fence = offset.max(*fence);
@@ -78,7 +72,7 @@ impl FeatureStore for MemoryFeatureStore {
         }
         state.users.extend(batch.users);
         state.outcomes.extend(batch.outcomes);
-        let sums = state.posteriors.changed(self.decay, &batch.posteriors);
+        let sums = state.posteriors.changed(self.decay, partition_of(batch.next_offset), &batch.posteriors);
         state.posteriors.0.extend(sums);
         self.progress.set(batch.consumer, batch.next_offset);
         Ok(())

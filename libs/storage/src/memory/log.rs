@@ -1,7 +1,7 @@
 //! Topics as vectors.
 
 use crate::limits::append_bytes;
-use crate::{Appended, Bounds, DedupKey, EventLog, MAX_READ_BYTES, Record, StorageError, Topic};
+use crate::{Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_READ_BYTES, Record, StorageError, Topic};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -71,18 +71,18 @@ impl EventLog for MemoryEventLog {
         Ok(found)
     }
 
-    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
-        Ok(Bounds { start: 0, end: self.topics[topic as usize].lock().records.len() as u64 })
+    async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
+        Ok(vec![Bounds { start: 0, end: self.topics[topic as usize].lock().records.len() as u64 }])
     }
 
-    async fn erase_key(&self, topic: Topic, key: bytes::Bytes, before: u64) -> Result<u64, StorageError> {
+    async fn erase_key(&self, topic: Topic, key: bytes::Bytes, before: u64) -> Result<KeyErasure, StorageError> {
         let mut state = self.topics[topic as usize].lock();
         let mut erased = 0;
         for record in state.records.iter_mut().take(before as usize).filter(|record| record.key == key) {
             *record = Record { key: bytes::Bytes::new(), value: bytes::Bytes::new(), traceparent: String::new() };
             erased += 1;
         }
-        Ok(erased)
+        Ok(KeyErasure::Emptied(erased))
     }
 
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {

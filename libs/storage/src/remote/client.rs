@@ -4,8 +4,8 @@ use super::MAX_MESSAGE_BYTES;
 use super::faults::from_status;
 use super::messages;
 use crate::{
-    Appended, Bounds, DedupKey, EffectBatch, EventLog, FeatureStore, OutcomeKey, Record, StorageError, Topic,
-    limits::append_bytes,
+    Appended, Bounds, DedupKey, EffectBatch, EventLog, FeatureStore, KeyErasure, OutcomeKey, Record, StorageError,
+    Topic, first_offset, limits::append_bytes,
 };
 use async_trait::async_trait;
 use attune_domain::{PosteriorSnapshot, Uid, UserState};
@@ -111,18 +111,23 @@ where
         Ok(answer.offsets.into_iter().zip(answer.records.into_iter().map(|r| messages::record(r).0)).collect())
     }
 
-    async fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
+    async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
         let request = wire::EndsRequest { topic: topic.as_str().to_owned() };
         let mut client = self.client.clone();
         let answer = call(request, self.timeout, async move |r| client.ends(r).await).await?;
-        Ok(Bounds { start: answer.start, end: answer.end })
+        same_length(answer.starts.len(), answer.ends.len())?;
+        Ok(answer.starts.into_iter().zip(answer.ends).map(|(start, end)| Bounds { start, end }).collect())
     }
 
-    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<u64, StorageError> {
+    async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<KeyErasure, StorageError> {
         let mut client = self.client.clone();
         let request = wire::EraseKeyRequest { topic: topic.as_str().to_owned(), key, before };
         let answer = call(request, self.timeout, async move |r| client.erase_key(r).await).await?;
-        Ok(answer.erased)
+        Ok(if answer.retained {
+            KeyErasure::Retained { expires_at: answer.expires_at }
+        } else {
+            KeyErasure::Emptied(answer.erased)
+        })
     }
 
     async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {
@@ -179,8 +184,8 @@ where
         Ok(answer.next_offset)
     }
 
-    async fn progress(&self, consumer: &str) -> Result<u64, StorageError> {
-        self.wait_applied(consumer, 0, Duration::ZERO).await
+    async fn progress(&self, consumer: &str, partition: u16) -> Result<u64, StorageError> {
+        self.wait_applied(consumer, first_offset(partition), Duration::ZERO).await
     }
 
     async fn posteriors(&self) -> Result<PosteriorSnapshot, StorageError> {
@@ -189,8 +194,9 @@ where
         convert::posterior_snapshot(&answer).map_err(broken)
     }
 
-    async fn load_outcomes(&self, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
-        let request = wire::LoadOutcomesRequest { keys: keys.iter().map(messages::outcome_key_to_wire).collect() };
+    async fn load_outcomes(&self, partition: u16, keys: &[OutcomeKey]) -> Result<Vec<u8>, StorageError> {
+        let keys_to_wire = keys.iter().map(messages::outcome_key_to_wire).collect();
+        let request = wire::LoadOutcomesRequest { keys: keys_to_wire, partition: partition.into() };
         let mut client = self.client.clone();
         let answer = call(request, self.timeout, async move |r| client.load_outcomes(r).await).await?;
         same_length(keys.len(), answer.bits.len())?;

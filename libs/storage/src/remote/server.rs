@@ -3,8 +3,9 @@
 use super::MAX_MESSAGE_BYTES;
 use super::faults::to_status;
 use super::messages;
-use crate::{EventLog, FeatureStore};
+use crate::{EventLog, FeatureStore, KeyErasure};
 use async_trait::async_trait;
+use attune_proto::convert::WireError;
 use attune_proto::storage::v1 as wire;
 use attune_proto::storage::v1::event_log_service_server::{EventLogService, EventLogServiceServer};
 use attune_proto::storage::v1::feature_store_service_server::{FeatureStoreService, FeatureStoreServiceServer};
@@ -55,8 +56,9 @@ impl EventLogService for EventLogGrpc {
 
     async fn ends(&self, request: Request<wire::EndsRequest>) -> Result<Response<wire::EndsResponse>, Status> {
         let topic = messages::topic(&request.into_inner().topic)?;
-        let bounds = self.0.bounds(topic).await.map_err(to_status)?;
-        Ok(Response::new(wire::EndsResponse { start: bounds.start, end: bounds.end }))
+        let bounds = self.0.partitions(topic).await.map_err(to_status)?;
+        let (starts, ends) = bounds.into_iter().map(|b| (b.start, b.end)).unzip();
+        Ok(Response::new(wire::EndsResponse { starts, ends }))
     }
 
     async fn erase_key(
@@ -66,7 +68,12 @@ impl EventLogService for EventLogGrpc {
         let request = request.into_inner();
         let topic = messages::topic(&request.topic)?;
         let erased = self.0.erase_key(topic, request.key, request.before).await.map_err(to_status)?;
-        Ok(Response::new(wire::EraseKeyResponse { erased }))
+        Ok(Response::new(match erased {
+            KeyErasure::Emptied(erased) => wire::EraseKeyResponse { erased, ..Default::default() },
+            KeyErasure::Retained { expires_at } => {
+                wire::EraseKeyResponse { retained: true, expires_at, ..Default::default() }
+            }
+        }))
     }
 
     async fn forget_dedup(
@@ -113,19 +120,18 @@ impl FeatureStoreService for FeatureStoreGrpc {
         request: Request<wire::ProgressRequest>,
     ) -> Result<Response<wire::ProgressResponse>, Status> {
         let wire::ProgressRequest { consumer, wait_for, wait_ms } = request.into_inner();
-        let next_offset = match wait_for {
-            0 => self.0.progress(&consumer).await,
-            offset => self.0.wait_applied(&consumer, offset, wait(wait_ms)).await,
-        };
-        Ok(Response::new(wire::ProgressResponse { next_offset: next_offset.map_err(to_status)? }))
+        let next_offset = self.0.wait_applied(&consumer, wait_for, wait(wait_ms)).await.map_err(to_status)?;
+        Ok(Response::new(wire::ProgressResponse { next_offset }))
     }
 
     async fn load_outcomes(
         &self,
         request: Request<wire::LoadOutcomesRequest>,
     ) -> Result<Response<wire::LoadOutcomesResponse>, Status> {
-        let keys = request.into_inner().keys.iter().map(messages::outcome_key).collect::<Result<Vec<_>, _>>()?;
-        let bits = self.0.load_outcomes(&keys).await.map_err(to_status)?;
+        let wire::LoadOutcomesRequest { keys, partition } = request.into_inner();
+        let keys = keys.iter().map(messages::outcome_key).collect::<Result<Vec<_>, _>>()?;
+        let partition = u16::try_from(partition).map_err(|_| WireError::new("partition", "is out of range"))?;
+        let bits = self.0.load_outcomes(partition, &keys).await.map_err(to_status)?;
         Ok(Response::new(wire::LoadOutcomesResponse { bits: Bytes::from(bits) }))
     }
 

@@ -1,5 +1,5 @@
 use crate::backends::Time;
-use attune_storage::{Appended, Bounds, DedupKey, EventLog, MAX_RECORD_BYTES, Record, StorageError, Topic};
+use attune_storage::{Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_RECORD_BYTES, Record, StorageError, Topic};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ async fn an_erased_key_leaves_empty_records(log: Log, _: &Time) {
     let records = ["a", "b", "a", "a"].map(|key| (record(key, key.to_owned()), None)).into();
     log.append(Topic::UserEvents, records).await.unwrap();
     let erased = log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap();
-    assert_eq!(erased, 2);
+    assert_eq!(erased, KeyErasure::Emptied(2));
     let keys: Vec<_> = log
         .read(Topic::UserEvents, 0, 10, NOW)
         .await
@@ -36,7 +36,7 @@ async fn an_erased_key_leaves_empty_records(log: Log, _: &Time) {
         .collect();
     let b = |text: &'static str| Bytes::from_static(text.as_bytes());
     assert_eq!(keys, [(0, b(""), b("")), (1, b("b"), b("b")), (2, b(""), b("")), (3, b("a"), b("a"))]);
-    assert_eq!(log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap(), 0);
+    assert_eq!(log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap(), KeyErasure::Emptied(0));
 }
 
 fn record(key: &str, value: impl Into<Bytes>) -> Record {

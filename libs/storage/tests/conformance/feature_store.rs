@@ -5,7 +5,7 @@ use attune_domain::{
 };
 use attune_storage::{
     EffectBatch, FeatureStore, OUTCOME_IMPRESSION, OUTCOME_REWARD, OutcomeKey, PosteriorChange, StorageError,
-    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
+    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, first_offset,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ crate::suite!(feature_store:
     a_batch_is_stored_whole,
     a_batch_at_the_wrong_offset_changes_nothing,
     consumers_move_apart,
+    partitions_move_apart_and_sum_up,
     waiting_ends_when_the_offset_is_applied,
     posteriors_decay_by_half_lives,
     erased_visitors_are_gone_and_fenced,
@@ -63,8 +64,8 @@ async fn an_empty_store_knows_nobody(store: Store, _: &Time) {
     assert_eq!(store.load_users(&[uid(1), uid(2)]).await.unwrap(), [UserState::default(), UserState::default()]);
     assert_eq!(store.load_users(&[]).await.unwrap(), []);
     assert_eq!(store.fences(&[uid(1)]).await.unwrap(), [None]);
-    assert_eq!(store.load_outcomes(&[outcome(1, 1)]).await.unwrap(), [0]);
-    assert_eq!(store.progress(USER_EVENTS_CONSUMER).await.unwrap(), 0);
+    assert_eq!(store.load_outcomes(0, &[outcome(1, 1)]).await.unwrap(), [0]);
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), 0);
     assert_eq!(store.posteriors().await.unwrap(), PosteriorSnapshot::default());
     assert_eq!(store.user_count().await.unwrap(), 0);
 }
@@ -81,11 +82,10 @@ async fn a_batch_is_stored_whole(store: Store, _: &Time) {
     let users = store.load_users(&[uid(2), uid(5), uid(1), uid(2)]).await.unwrap();
     assert_eq!(users, [state(70), UserState::default(), state(3), state(70)], "in the order asked");
     let keys = [outcome(1, 4), outcome(2, 4), outcome(1, 9)];
-    assert_eq!(store.load_outcomes(&keys).await.unwrap(), [1, 0, 3]);
+    assert_eq!(store.load_outcomes(0, &keys).await.unwrap(), [1, 0, 3]);
     assert_eq!(store.fences(&[uid(3), uid(1)]).await.unwrap(), [Some(5), None]);
-    assert_eq!(store.progress(USER_EVENTS_CONSUMER).await.unwrap(), 12);
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), 12);
     let snapshot = store.posteriors().await.unwrap();
-    assert_eq!(snapshot.next_offset, 12);
     let counts: Vec<_> = snapshot.counts.iter().map(|c| (c.item.0, c.impressions, c.rewards)).collect();
     assert_eq!(counts, [(4, 1.0, 0.0), (9, 2.0, 1.0)], "sorted by item");
 }
@@ -106,19 +106,37 @@ async fn a_batch_at_the_wrong_offset_changes_nothing(store: Store, _: &Time) {
     let backwards = store.apply(batch(4, 3)).await.unwrap_err();
     assert!(matches!(&backwards, StorageError::Invalid { field, .. } if field == "next_offset"), "{backwards:?}");
     assert_eq!(store.load_users(&[uid(1), uid(2)]).await.unwrap(), [state(1), UserState::default()]);
-    assert_eq!(store.load_outcomes(&[outcome(1, 1)]).await.unwrap(), [0]);
+    assert_eq!(store.load_outcomes(0, &[outcome(1, 1)]).await.unwrap(), [0]);
     assert_eq!(store.fences(&[uid(1)]).await.unwrap(), [None]);
     assert!(store.posteriors().await.unwrap().counts.is_empty());
-    assert_eq!((store.progress(USER_EVENTS_CONSUMER).await.unwrap(), store.user_count().await.unwrap()), (4, 1));
+    assert_eq!((store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), store.user_count().await.unwrap()), (4, 1));
 }
 
 async fn consumers_move_apart(store: Store, _: &Time) {
     store.apply(batch(0, 8)).await.unwrap();
     store.apply(EffectBatch { consumer: USER_UPDATES_CONSUMER, ..batch(0, 2) }).await.unwrap();
     store.apply(batch(8, 9)).await.unwrap();
-    assert_eq!(store.progress(USER_EVENTS_CONSUMER).await.unwrap(), 9);
-    assert_eq!(store.progress(USER_UPDATES_CONSUMER).await.unwrap(), 2);
-    assert_eq!(store.posteriors().await.unwrap().next_offset, 9);
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), 9);
+    assert_eq!(store.progress(USER_UPDATES_CONSUMER, 0).await.unwrap(), 2);
+}
+
+async fn partitions_move_apart_and_sum_up(store: Store, _: &Time) {
+    let third = first_offset(3);
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 3).await.unwrap(), third);
+    let evidence = |item| vec![seen(item, START, 1.0)];
+    store.apply(EffectBatch { posteriors: evidence(1), ..batch(0, 8) }).await.unwrap();
+    store.apply(EffectBatch { posteriors: evidence(1), ..batch(third, third + 5) }).await.unwrap();
+    store.apply(EffectBatch { posteriors: evidence(2), ..batch(third + 5, third + 6) }).await.unwrap();
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), 8);
+    assert_eq!(store.progress(USER_EVENTS_CONSUMER, 3).await.unwrap(), third + 6);
+    let counts = store.posteriors().await.unwrap().counts;
+    let counts: Vec<_> = counts.iter().map(|c| (c.item.0, c.impressions, c.rewards)).collect();
+    assert_eq!(counts, [(1, 2.0, 2.0), (2, 1.0, 1.0)]);
+    let short = Duration::from_millis(5);
+    assert_eq!(store.wait_applied(USER_EVENTS_CONSUMER, third + 6, short).await.unwrap(), third + 6);
+    assert_eq!(store.wait_applied(USER_EVENTS_CONSUMER, third + 7, short).await.unwrap(), third + 6);
+    let astride = store.apply(batch(8, third + 6)).await.unwrap_err();
+    assert!(matches!(&astride, StorageError::Invalid { field, .. } if field == "next_offset"), "{astride:?}");
 }
 
 async fn waiting_ends_when_the_offset_is_applied(store: Store, _: &Time) {
@@ -165,9 +183,9 @@ async fn outcomes_are_forgotten_by_day(store: Store, _: &Time) {
     let keys = [outcome(-1, 1), outcome(9, 2), outcome(10, 3), outcome(11, 4)];
     store.apply(EffectBatch { outcomes: keys.map(|k| (k, 1)).to_vec(), ..batch(0, 4) }).await.unwrap();
     store.apply(EffectBatch { outcomes: vec![(keys[3], 3)], ..batch(4, 5) }).await.unwrap();
-    assert_eq!(store.load_outcomes(&keys).await.unwrap(), [1, 1, 1, 3], "new bits replace");
+    assert_eq!(store.load_outcomes(0, &keys).await.unwrap(), [1, 1, 1, 3], "new bits replace");
     store.forget_outcomes_before(10).await.unwrap();
-    assert_eq!(store.load_outcomes(&keys).await.unwrap(), [0, 0, 1, 3]);
+    assert_eq!(store.load_outcomes(0, &keys).await.unwrap(), [0, 0, 1, 3]);
 }
 
 async fn visitors_are_counted_once(store: Store, _: &Time) {

@@ -1,0 +1,260 @@
+//! One partition of the log: its events and attributes, applied in order by the one task that writes its visitors.
+
+use crate::batch::{self, Effects, Placed};
+use crate::processors::{self, bandit::DAY_MS};
+use crate::records::{self, UserRecord};
+use crate::{EmbedderConfig, EmbedderStats};
+use attune_domain::{StateVersion, Uid};
+use attune_storage::{
+    Applied, Clock, EventLog, FeatureStore, Record, StorageError, Topic, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
+    first_offset,
+};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Whole days that outcomes are kept beyond the window in which they count: the window's ends lie within days.
+const OUTCOME_MARGIN_DAYS: i64 = 2;
+/// How often the log is asked where it ends.
+const LOOK_AT_END: Duration = Duration::from_millis(500);
+
+fn is_erased(record: &Record) -> bool {
+    record.key.is_empty() && record.value.is_empty() && record.traceparent.is_empty()
+}
+
+/// What every partition's consumer works with.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) store: Arc<dyn FeatureStore>,
+    pub(crate) config: EmbedderConfig,
+    pub(crate) clock: Clock,
+    pub(crate) stats: Arc<EmbedderStats>,
+    pub(crate) applied: Applied,
+}
+
+pub(crate) struct Partition {
+    shared: Shared,
+    partition: u16,
+    /// Next offsets of `user-events` and `user-updates`; unknown at the start and after an error.
+    next: Option<(u64, u64)>,
+    /// Where `user-events` ended, and when that was looked up.
+    end: Option<(u64, Instant)>,
+    /// Day on which old outcomes were last dropped.
+    tidied: Option<i64>,
+}
+
+impl Partition {
+    pub(crate) fn new(shared: Shared, partition: u16) -> Self {
+        Self { shared, partition, next: None, end: None, tidied: None }
+    }
+
+    /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StorageError> {
+        let result = self.consume(&mut stop).await;
+        self.shared.stats.left(self.partition);
+        result
+    }
+
+    async fn consume(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), StorageError> {
+        let (first, longest) = (self.shared.config.retry_first.get(), self.shared.config.retry_longest.get());
+        let mut pause = first;
+        loop {
+            let step = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                step = self.step() => step,
+            };
+            match step {
+                Ok(()) => pause = first,
+                // A conflict after an answer that was lost, or another consumer's work: the stored offset says how far
+                // the partition really is.
+                Err(e) if e.is_retryable() || matches!(e, StorageError::Conflict { .. }) => {
+                    self.next = None;
+                    EmbedderStats::add(&self.shared.stats.retries, 1);
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(longest);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Applies what either topic has, a batch of each; waits for records where neither has any.
+    async fn step(&mut self) -> Result<(), StorageError> {
+        let (events, updates) = match self.next {
+            Some(next) => next,
+            None => self.resume().await?,
+        };
+        let log = Arc::clone(&self.shared.log);
+        let max = self.shared.config.batch_records;
+        // Read in turn: of two reads in a race, one that is slow because it has much to bring would be given up each
+        // time the other comes back with nothing.
+        let found = log.read(Topic::UserEvents, events, max, Duration::ZERO).await?;
+        let has_events = !found.is_empty();
+        if has_events {
+            self.apply_events(events, updates, found).await?;
+        }
+        let (events, updates) = self.next.unwrap_or((events, updates));
+        let found = log.read(Topic::UserUpdates, updates, max, Duration::ZERO).await?;
+        if has_events || !found.is_empty() {
+            return self.apply_updates(events, updates, found).await;
+        }
+        let wait = self.shared.config.poll_wait.get();
+        tokio::select! {
+            found = log.read(Topic::UserEvents, events, max, wait) => self.apply_events(events, updates, found?).await,
+            found = log.read(Topic::UserUpdates, updates, max, wait) => {
+                self.apply_updates(events, updates, found?).await
+            }
+        }
+    }
+
+    /// Finds out how far the store has come. The versions of the last batch are announced again: the process may have
+    /// ended between storing it and saying so.
+    async fn resume(&mut self) -> Result<(u64, u64), StorageError> {
+        let store = &self.shared.store;
+        let events = store.progress(USER_EVENTS_CONSUMER, self.partition).await?;
+        let updates = store.progress(USER_UPDATES_CONSUMER, self.partition).await?;
+        let first = first_offset(self.partition);
+        let from = events.saturating_sub(self.shared.config.batch_records as u64).max(first);
+        let last = match events - from {
+            0 => Vec::new(),
+            n => self.shared.log.read(Topic::UserEvents, from, n as usize, Duration::ZERO).await?,
+        };
+        let mut moved: Vec<_> = last
+            .into_iter()
+            .filter_map(|(offset, record)| {
+                let uid = records::user_record(&record.value).ok()?.uid();
+                Some((uid, processors::embed::version_after(offset), record.traceparent))
+            })
+            .collect();
+        // The newest of each visitor.
+        moved.reverse();
+        let mut seen = HashSet::new();
+        moved.retain(|(uid, ..)| seen.insert(*uid));
+        moved.reverse();
+        self.announce(moved).await?;
+        self.next = Some((events, updates));
+        Ok((events, updates))
+    }
+
+    async fn apply_events(&mut self, from: u64, updates: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
+        let full = found.len() >= self.shared.config.batch_records;
+        let Some(next) = found.last().map(|(offset, _)| offset + 1) else {
+            self.shared.stats.at(self.partition, 0, 0);
+            return self.tidy().await;
+        };
+        let records = self.readable(Topic::UserEvents, found, records::user_record).await?;
+        let accepted = |placed: Option<&Placed<UserRecord>>| match placed.map(|placed| &placed.record) {
+            Some(UserRecord::Event(event)) => u64::try_from(event.accepted_at).unwrap_or(0),
+            _ => 0,
+        };
+        let (oldest, newest) = (accepted(records.first()), accepted(records.last()));
+        let stats = Arc::clone(&self.shared.stats);
+        stats.at(self.partition, self.behind(from), oldest);
+        let window = self.shared.config.outcome_window.get();
+        let effects = batch::events(&*self.shared.store, self.partition, records, from, next, window).await?;
+        let (erased, applied, void) = (effects.batch.erased.len(), effects.applied, effects.void);
+        let evidence = &effects.batch.posteriors;
+        let impressions = evidence.iter().filter(|change| change.impressions > 0.0).count();
+        let rewards = evidence.iter().filter(|change| change.rewards > 0.0).count();
+        self.commit(effects).await?;
+        self.next = Some((next, updates));
+        self.shared.applied.report(next);
+        for (counter, n) in [
+            (&stats.events, applied),
+            (&stats.void, void),
+            (&stats.erased, erased),
+            (&stats.impressions, impressions),
+            (&stats.rewards, rewards),
+        ] {
+            EmbedderStats::add(counter, n);
+        }
+        self.look_at_end().await?;
+        let behind = self.behind(next);
+        stats.at(self.partition, behind, if full || behind > 0 { newest } else { 0 });
+        if full { Ok(()) } else { self.tidy().await }
+    }
+
+    fn behind(&self, next: u64) -> u64 {
+        self.end.map_or(0, |(end, _)| end.saturating_sub(next))
+    }
+
+    async fn look_at_end(&mut self) -> Result<(), StorageError> {
+        if self.end.is_none_or(|(_, at)| at.elapsed() >= LOOK_AT_END) {
+            let bounds = self.shared.log.partitions(Topic::UserEvents).await?;
+            self.end = bounds.get(usize::from(self.partition)).map(|bounds| (bounds.end, Instant::now()));
+        }
+        Ok(())
+    }
+
+    async fn apply_updates(&mut self, events: u64, from: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
+        let Some(next) = found.last().map(|(offset, _)| offset + 1) else { return Ok(()) };
+        let records = self.readable(Topic::UserUpdates, found, records::user_attributes).await?;
+        let effects = batch::attributes(&*self.shared.store, records, from, next).await?;
+        let applied = effects.applied;
+        self.commit(effects).await?;
+        self.next = Some((events, next));
+        EmbedderStats::add(&self.shared.stats.attributes, applied);
+        Ok(())
+    }
+
+    /// Reads records; puts those that are none on the dead topic, durably.
+    async fn readable<T>(
+        &self,
+        topic: Topic,
+        found: Vec<(u64, Record)>,
+        read: impl Fn(&bytes::Bytes) -> Result<T, String>,
+    ) -> Result<Vec<Placed<T>>, StorageError> {
+        let day = (self.shared.clock)().div_euclid(DAY_MS);
+        let mut good = Vec::with_capacity(found.len());
+        let mut dead = Vec::new();
+        // A record of which nothing is left was erased.
+        for (offset, record) in found.into_iter().filter(|(_, r)| !is_erased(r)) {
+            match read(&record.value) {
+                Ok(read) => good.push(Placed { offset, traceparent: record.traceparent, record: read }),
+                Err(reason) => dead.push(records::dead(topic, offset, reason, &record, day)),
+            }
+        }
+        // One call each: a record of the largest size and its reason may fill an append.
+        for record in dead {
+            match self.shared.log.append(Topic::UserEventsDead, vec![record]).await {
+                Ok(_) => EmbedderStats::add(&self.shared.stats.dead, 1),
+                // Too large with its wrapping: it stays on its own topic, counted here.
+                Err(StorageError::Invalid { .. }) => EmbedderStats::add(&self.shared.stats.dead, 1),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(good)
+    }
+
+    async fn commit(&self, effects: Effects) -> Result<(), StorageError> {
+        self.shared.store.apply(effects.batch).await?;
+        self.announce(effects.moved).await
+    }
+
+    async fn announce(&self, moved: Vec<(Uid, StateVersion, String)>) -> Result<(), StorageError> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let records = moved.into_iter().map(|(uid, version, trace)| records::version(uid, version, trace)).collect();
+        self.shared.log.append(Topic::StateVersions, records).await.map(drop)
+    }
+
+    /// Drops outcomes that can count no more, once a day, and not while catching up: then old days still count.
+    async fn tidy(&mut self) -> Result<(), StorageError> {
+        let today = (self.shared.clock)().div_euclid(DAY_MS);
+        if self.tidied == Some(today) {
+            return Ok(());
+        }
+        let window = self.shared.config.outcome_window.get();
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / DAY_MS;
+        self.shared.store.forget_outcomes_before(today.saturating_sub(window + OUTCOME_MARGIN_DAYS)).await?;
+        self.tidied = Some(today);
+        Ok(())
+    }
+}
