@@ -23,6 +23,9 @@ pub enum StorageError {
     /// The write queue is full; nothing was written.
     #[error("store is overloaded")]
     Overloaded,
+    /// The engine cannot be used from here at all: it does not answer, or refuses who we say we are.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect { address: String, reason: String },
     /// The owner of the store cannot be reached, or did not answer in time. A write may or may not have happened:
     /// dedup identities and expected offsets make a second try harmless.
     #[error("store is unavailable")]
@@ -33,7 +36,7 @@ impl StorageError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Overloaded | Self::Unavailable | Self::InUse { .. } => true,
+            Self::Overloaded | Self::Unavailable | Self::InUse { .. } | Self::Connect { .. } => true,
             Self::Io(_)
             | Self::Corrupt { .. }
             | Self::Invalid { .. }

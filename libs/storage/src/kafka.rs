@@ -1,0 +1,135 @@
+//! The event log on Apache Kafka.
+//!
+//! Always holds: `Ok` from an append means that every in-sync replica has the record (`acks=all`, idempotent producer);
+//! records of a key keep their order; a reader is given each record once, also when its read is given up half-way.
+//! What Kafka does not do, and who does instead: identities are remembered here for a while only, so a record may stand
+//! twice, and consumers give it one effect; records cannot be emptied, so an erased visitor's go with the topic's
+//! retention. Offsets are dense, except where `user-updates` has been compacted.
+
+mod append;
+mod client;
+mod member;
+mod options;
+mod reader;
+mod recent;
+mod topics;
+
+pub use client::KafkaHealth;
+pub use options::{KafkaOptions, KafkaSasl, KafkaTls};
+
+use crate::limits::append_bytes;
+use crate::{
+    Appended, Bounds, Clock, DedupKey, EventLog, KeyErasure, Membership, Record, StorageError, Topic, first_offset,
+};
+use append::Appender;
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{Client, Observer, unavailable};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use reader::Readers;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct KafkaEventLog {
+    options: Arc<KafkaOptions>,
+    clock: Clock,
+    /// Asks about topics, and reads none.
+    asking: Arc<BaseConsumer<Observer>>,
+    appender: Appender,
+    readers: Readers,
+    observer: Observer,
+    /// Of the partitioned topics.
+    partitions: u16,
+}
+
+impl KafkaEventLog {
+    /// Finds the brokers and makes the topics that are not there. Fails within [`KafkaOptions::timeout`] or so, with
+    /// the address and the reason.
+    pub async fn connect(options: KafkaOptions, clock: Clock) -> Result<Self, StorageError> {
+        let options = Arc::new(options);
+        let observer = Observer::default();
+        let asking: Arc<BaseConsumer<Observer>> = Arc::new(Client::new(&options, &observer).consumer("asking")?);
+        let partitions = topics::prepare(&options, &observer, &asking).await?;
+        let appender = Appender::new(Arc::clone(&options), observer.clone(), partitions)?;
+        let readers = Readers::new(Arc::clone(&options), observer.clone());
+        Ok(Self { options, clock, asking, appender, readers, observer, partitions })
+    }
+
+    /// What the client says about itself, for metrics.
+    pub fn health(&self) -> KafkaHealth {
+        self.observer.health()
+    }
+
+    fn count(&self, topic: Topic) -> u16 {
+        if topic.is_partitioned() { self.partitions } else { 1 }
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaEventLog {
+    async fn append(
+        &self,
+        topic: Topic,
+        records: Vec<(Record, Option<DedupKey>)>,
+    ) -> Result<Vec<Appended>, StorageError> {
+        append_bytes(records.iter().map(|(record, _)| record))?;
+        self.appender.append(topic, records).await
+    }
+
+    async fn read(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
+        if crate::partition_of(from) >= self.count(topic) {
+            return Err(StorageError::invalid("from", "is in a partition that the topic does not have"));
+        }
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        self.readers.read(topic, from, max, wait).await
+    }
+
+    async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
+        let (asking, limit) = (Arc::clone(&self.asking), self.options.timeout);
+        let (name, count) = (self.options.topic(topic), self.count(topic));
+        let asked = tokio::task::spawn_blocking(move || {
+            let of = |offset: Offset| {
+                let mut list = TopicPartitionList::with_capacity(count.into());
+                for partition in 0..count {
+                    list.add_partition_offset(&name, partition.into(), offset)?;
+                }
+                // The protocol's special times: the earliest and the next offset of each partition, in one question.
+                asking.offsets_for_times(list, limit)
+            };
+            Ok::<_, rdkafka::error::KafkaError>((of(Offset::Beginning)?, of(Offset::End)?))
+        });
+        let (starts, ends) = asked.await.map_err(|e| StorageError::Io(e.to_string()))?.map_err(|e| unavailable(&e))?;
+        let place = |list: &TopicPartitionList, partition: u16| {
+            let name = self.options.topic(topic);
+            let element = list.find_partition(&name, partition.into());
+            match element.map(|e| (e.error(), e.offset())) {
+                Some((Ok(()), Offset::Offset(offset))) => Ok(first_offset(partition) + offset.unsigned_abs()),
+                _ => Err(StorageError::Unavailable),
+            }
+        };
+        (0..count).map(|p| Ok(Bounds { start: place(&starts, p)?, end: place(&ends, p)? })).collect()
+    }
+
+    async fn erase_key(&self, _: Topic, _: Bytes, _: u64) -> Result<KeyErasure, StorageError> {
+        let kept = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
+        Ok(KeyErasure::Retained { expires_at: Some((self.clock)().saturating_add(kept)) })
+    }
+
+    async fn forget_dedup_before(&self, day: i64) -> Result<(), StorageError> {
+        self.appender.forget_before(day);
+        Ok(())
+    }
+
+    async fn join(&self, group: &str) -> Result<Membership, StorageError> {
+        member::join(&self.options, &self.observer, group)
+    }
+}
