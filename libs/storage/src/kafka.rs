@@ -8,6 +8,7 @@
 
 mod append;
 mod client;
+mod ends;
 mod member;
 mod options;
 mod reader;
@@ -25,6 +26,7 @@ use append::Appender;
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Client, Observer, unavailable};
+use ends::Ends;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use reader::Readers;
@@ -38,6 +40,7 @@ pub struct KafkaEventLog {
     asking: Arc<BaseConsumer<Observer>>,
     appender: Appender,
     readers: Readers,
+    ends: Arc<Ends>,
     observer: Observer,
     /// Of the partitioned topics.
     partitions: u16,
@@ -51,9 +54,10 @@ impl KafkaEventLog {
         let observer = Observer::default();
         let asking: Arc<BaseConsumer<Observer>> = Arc::new(Client::new(&options, &observer).consumer("asking")?);
         let partitions = topics::prepare(&options, &observer, &asking).await?;
-        let appender = Appender::new(Arc::clone(&options), observer.clone(), partitions)?;
-        let readers = Readers::new(Arc::clone(&options), observer.clone());
-        Ok(Self { options, clock, asking, appender, readers, observer, partitions })
+        let ends = Arc::new(Ends::default());
+        let appender = Appender::new(Arc::clone(&options), observer.clone(), partitions, Arc::clone(&ends))?;
+        let readers = Readers::new(Arc::clone(&options), observer.clone(), Arc::clone(&ends));
+        Ok(Self { options, clock, asking, appender, readers, ends, observer, partitions })
     }
 
     /// What the client says about itself, for metrics.
@@ -116,7 +120,11 @@ impl EventLog for KafkaEventLog {
                 _ => Err(StorageError::Unavailable),
             }
         };
-        (0..count).map(|p| Ok(Bounds { start: place(&starts, p)?, end: place(&ends, p)? })).collect()
+        let bounds: Vec<_> = (0..count)
+            .map(|p| Ok(Bounds { start: place(&starts, p)?, end: place(&ends, p)? }))
+            .collect::<Result<_, StorageError>>()?;
+        bounds.iter().for_each(|bounds| self.ends.reach(topic, bounds.end));
+        Ok(bounds)
     }
 
     async fn erase_key(&self, _: Topic, _: Bytes, _: u64) -> Result<KeyErasure, StorageError> {

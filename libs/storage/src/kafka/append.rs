@@ -1,6 +1,7 @@
 //! Writing: everything of a call is handed over at once, and waited for together.
 
 use super::client::{Client, Observer, unavailable};
+use super::ends::Ends;
 use super::options::KafkaOptions;
 use super::recent::Recent;
 use crate::{Appended, DedupKey, Record, StorageError, Topic, first_offset, partition_for};
@@ -21,6 +22,7 @@ pub(super) struct Appender {
     partitions: u16,
     producer: ArcSwap<FutureProducer<Observer>>,
     recent: Mutex<Recent>,
+    ends: Arc<Ends>,
     /// Held while a call's records are handed over, so that they stay together.
     handing_over: Mutex<()>,
 }
@@ -34,9 +36,22 @@ enum Sent {
 }
 
 impl Appender {
-    pub(super) fn new(options: Arc<KafkaOptions>, observer: Observer, partitions: u16) -> Result<Self, StorageError> {
+    pub(super) fn new(
+        options: Arc<KafkaOptions>,
+        observer: Observer,
+        partitions: u16,
+        ends: Arc<Ends>,
+    ) -> Result<Self, StorageError> {
         let producer = ArcSwap::from_pointee(producer(&options, &observer)?);
-        Ok(Self { options, observer, partitions, producer, recent: Mutex::default(), handing_over: Mutex::default() })
+        Ok(Self {
+            options,
+            observer,
+            partitions,
+            producer,
+            recent: Mutex::default(),
+            ends,
+            handing_over: Mutex::default(),
+        })
     }
 
     pub(super) async fn append(
@@ -55,6 +70,7 @@ impl Appender {
                     Ok(Ok(delivered)) => {
                         let partition = u16::try_from(delivered.partition).unwrap_or_default();
                         let offset = first_offset(partition) + delivered.offset.unsigned_abs();
+                        self.ends.reach(topic, offset + 1);
                         if let Some(identity) = identity {
                             self.recent.lock().add(topic, &identity, offset);
                         }

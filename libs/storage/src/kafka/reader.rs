@@ -2,6 +2,7 @@
 
 use super::append::TRACE_HEADER;
 use super::client::{Client, Observer, unavailable};
+use super::ends::Ends;
 use super::options::KafkaOptions;
 use crate::{MAX_READ_BYTES, Record, StorageError, Topic, first_offset, partition_of};
 use bytes::Bytes;
@@ -19,10 +20,12 @@ use tokio::time::Instant;
 
 /// Consumers kept for readers who may come back. Each has a few threads, which sleep.
 const MAX_IDLE: usize = 64;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct Readers {
     options: Arc<KafkaOptions>,
     observer: Observer,
+    ends: Arc<Ends>,
     /// The one used last at the end.
     all: Mutex<Vec<Arc<tokio::sync::Mutex<Reader>>>>,
 }
@@ -46,8 +49,8 @@ impl Drop for Reader {
 }
 
 impl Readers {
-    pub(super) fn new(options: Arc<KafkaOptions>, observer: Observer) -> Self {
-        Self { options, observer, all: Mutex::default() }
+    pub(super) fn new(options: Arc<KafkaOptions>, observer: Observer, ends: Arc<Ends>) -> Self {
+        Self { options, observer, ends, all: Mutex::default() }
     }
 
     pub(super) async fn read(
@@ -58,8 +61,13 @@ impl Readers {
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
         let (slot, mut reader) = self.at(topic, from)?;
-        let found = reader.read(&self.options, from, max, Instant::now() + wait).await;
-        if found.is_err() || reader.consumer.is_none() {
+        let is_there = self.ends.is_below(topic, from);
+        let wait = if is_there { wait.max(self.options.timeout) } else { wait };
+        let found = match reader.read(&self.options, from, max, Instant::now() + wait).await {
+            Ok(found) if found.is_empty() && is_there => Err(StorageError::Unavailable),
+            found => found,
+        };
+        if found.is_err() {
             self.all.lock().retain(|other| !Arc::ptr_eq(other, &slot));
         }
         found
@@ -132,12 +140,14 @@ impl Reader {
                 Err(error) if is_out_of_range(&error) => {
                     let start = self.start_of(options, from).await?;
                     if from >= start {
-                        // Beyond the end. The consumer has given up, and so goes.
-                        self.consumer = None;
-                        tokio::time::sleep_until(deadline).await;
-                        return Ok(Vec::new());
+                        // Beyond the end, where the consumer gives up.
+                        let again = Instant::now() + LOOK_AGAIN;
+                        tokio::time::sleep_until(again.min(deadline)).await;
+                        if again > deadline {
+                            return Ok(Vec::new());
+                        }
                     }
-                    self.assign(options, start)?;
+                    self.assign(options, from.max(start))?;
                 }
                 Err(error) => return Err(unavailable(&error)),
             }

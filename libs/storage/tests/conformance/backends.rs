@@ -44,27 +44,44 @@ async fn serve(router: tonic::transport::server::Router) -> tonic::transport::Ch
     tonic::transport::Endpoint::try_from(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-fn held<S: ?Sized>(store: Arc<S>, time: Time, rest: Option<tempfile::TempDir>) -> Held<S> {
-    Held { store, time, _rest: rest }
+fn held<S: ?Sized>(store: Arc<S>, time: Time, rest: Option<tempfile::TempDir>) -> Option<Held<S>> {
+    Some(Held { store, time, _rest: rest })
 }
 
 pub(crate) mod event_log {
     use super::{Held, Time, held};
-    use attune_storage::{EmbeddedEventLog, EventLog, EventLogGrpc, MemoryEventLog, RemoteEventLog};
+    use attune_engines::{Engine, Kafka, available};
+    use attune_storage::{
+        EmbeddedEventLog, EventLog, EventLogGrpc, KafkaEventLog, KafkaOptions, MemoryEventLog, RemoteEventLog,
+    };
     use std::sync::Arc;
     use std::time::Duration;
 
-    pub(crate) async fn memory() -> Held<dyn EventLog> {
+    /// On topics of the case's own, of one partition each.
+    pub(crate) async fn kafka(case: &str) -> Option<Held<dyn EventLog>> {
+        if !available(Engine::Kafka, case) {
+            return None;
+        }
+        let mut options = KafkaOptions::new(Kafka::shared().unwrap().bootstrap(), case);
+        options.topic_prefix = format!("{case}.");
+        options.partitions = 1;
+        options.timeout = Duration::from_secs(30);
+        let time = Time::new();
+        let log = KafkaEventLog::connect(options, time.options().clock).await.unwrap();
+        held(Arc::new(log), time, None)
+    }
+
+    pub(crate) async fn memory(_case: &str) -> Option<Held<dyn EventLog>> {
         held(Arc::new(MemoryEventLog::default()), Time::new(), None)
     }
 
-    pub(crate) async fn embedded() -> Held<dyn EventLog> {
+    pub(crate) async fn embedded(_case: &str) -> Option<Held<dyn EventLog>> {
         let dir = tempfile::tempdir().unwrap();
         held(Arc::new(EmbeddedEventLog::open(dir.path()).unwrap()), Time::new(), Some(dir))
     }
 
-    pub(crate) async fn remote() -> Held<dyn EventLog> {
-        let owner = embedded().await;
+    pub(crate) async fn remote(case: &str) -> Option<Held<dyn EventLog>> {
+        let owner = embedded(case).await?;
         let router = tonic::transport::Server::builder().add_service(EventLogGrpc::server(owner.store));
         let remote = RemoteEventLog::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
@@ -79,18 +96,18 @@ pub(crate) mod feature_store {
     use std::sync::Arc;
     use std::time::Duration;
 
-    pub(crate) async fn memory() -> Held<dyn FeatureStore> {
+    pub(crate) async fn memory(_case: &str) -> Option<Held<dyn FeatureStore>> {
         let time = Time::new();
         held(Arc::new(MemoryFeatureStore::new(time.options())), time, None)
     }
 
-    pub(crate) async fn embedded() -> Held<dyn FeatureStore> {
+    pub(crate) async fn embedded(_case: &str) -> Option<Held<dyn FeatureStore>> {
         let (dir, time) = (tempfile::tempdir().unwrap(), Time::new());
         held(Arc::new(EmbeddedFeatureStore::open(dir.path(), time.options()).unwrap()), time, Some(dir))
     }
 
-    pub(crate) async fn remote() -> Held<dyn FeatureStore> {
-        let owner = embedded().await;
+    pub(crate) async fn remote(case: &str) -> Option<Held<dyn FeatureStore>> {
+        let owner = embedded(case).await?;
         let router = tonic::transport::Server::builder().add_service(FeatureStoreGrpc::server(owner.store));
         let remote = RemoteFeatureStore::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
@@ -102,11 +119,11 @@ pub(crate) mod decision_log {
     use attune_storage::{DecisionLog, EmbeddedDecisionLog, MemoryDecisionLog};
     use std::sync::Arc;
 
-    pub(crate) async fn memory() -> Held<dyn DecisionLog> {
+    pub(crate) async fn memory(_case: &str) -> Option<Held<dyn DecisionLog>> {
         held(Arc::new(MemoryDecisionLog::default()), Time::new(), None)
     }
 
-    pub(crate) async fn embedded() -> Held<dyn DecisionLog> {
+    pub(crate) async fn embedded(_case: &str) -> Option<Held<dyn DecisionLog>> {
         let dir = tempfile::tempdir().unwrap();
         held(Arc::new(EmbeddedDecisionLog::open(dir.path()).unwrap()), Time::new(), Some(dir))
     }
