@@ -64,6 +64,8 @@ pub struct Program<C> {
 pub struct Host {
     pub telemetry: Telemetry,
     pub clock: Clock,
+    /// Name of this copy of the service.
+    pub instance: String,
     pub ready: Ready,
     pub shutdown: Shutdown,
 }
@@ -171,11 +173,11 @@ where
 {
     let process = (program.process)(&config).clone();
     let instance = if process.instance.is_empty() { host_name() } else { process.instance.clone() };
-    let info = ServiceInfo { service: program.name, version: program.version, instance };
+    let info = ServiceInfo { service: program.name, version: program.version, instance: instance.clone() };
     let clock = system_clock();
     let (telemetry, guard) = Telemetry::start(&process.telemetry, info, clock.clone()).or_exit(Exit::Usage)?;
     crate::log_panics(&telemetry);
-    let host = Host { telemetry, clock, ready: Ready::new(), shutdown: Shutdown::new() };
+    let host = Host { telemetry, clock, instance, ready: Ready::new(), shutdown: Shutdown::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let result = runtime.block_on(serve(&program, process, host, |host| build(config, host)));
     // Blocking work that never ends must not hold the process.

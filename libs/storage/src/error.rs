@@ -45,6 +45,20 @@ impl StorageError {
         }
     }
 
+    /// What a program ends with that cannot do without the store: 64 wrong settings, 65 bad data, 75 try again later.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Invalid { .. } => 64,
+            Self::Corrupt { .. } | Self::FormatVersion { .. } => 65,
+            Self::Io(_)
+            | Self::InUse { .. }
+            | Self::Conflict { .. }
+            | Self::Overloaded
+            | Self::Unavailable
+            | Self::Connect { .. } => 75,
+        }
+    }
+
     pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
         Self::Invalid { field: field.to_owned(), problem: problem.into() }
     }

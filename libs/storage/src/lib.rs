@@ -17,6 +17,7 @@ mod limits;
 mod membership;
 mod memory;
 mod offset;
+mod open;
 mod progress;
 mod references;
 mod remote;
@@ -31,6 +32,7 @@ pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
 pub use membership::{Applied, Membership};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
 pub use offset::{MAX_PARTITIONS, first_offset, partition_for, partition_of};
+pub use open::{EnginesConfig, KafkaConfig, is_engine, open_event_log};
 pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 

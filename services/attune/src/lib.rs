@@ -13,6 +13,7 @@ pub mod import;
 pub mod model;
 mod observe;
 pub mod output;
+mod places;
 mod platform;
 pub mod replay;
 mod separate;

@@ -1,5 +1,6 @@
 //! The whole platform in one process: every service behind its own contract, without a socket between them.
 
+use crate::places;
 use crate::settings::Settings;
 use crate::state::StateFolder;
 use crate::up::ReadyLine;
@@ -13,8 +14,8 @@ use attune_runtime::admin::{self, AdminState, Extra};
 use attune_runtime::{Clock, Exit, OrExit as _, Ready, Shutdown, grpc, resources};
 use attune_serving::Serving;
 use attune_storage::{
-    EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore,
-    FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER, partition_of,
+    EmbeddedDecisionLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore, FeatureStoreGrpc, Topic,
+    USER_EVENTS_CONSUMER, partition_of,
 };
 use attune_telemetry::grpc::GrpcServerLayer;
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
@@ -26,6 +27,8 @@ use tonic::service::Routes;
 
 const DRAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What engines know the one process by.
+const INSTANCE: &str = "attune-0";
 
 /// A platform that serves.
 pub(crate) struct Running {
@@ -50,25 +53,16 @@ pub(crate) struct Stores {
 
 impl Stores {
     /// A folder in use by another process is refused with exit code 75.
-    pub(crate) fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) async fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
         let options = settings.embedder.feature_options(clock);
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
+        let event_log = places::event_log(settings, INSTANCE).await?;
+        let decisions = EmbeddedDecisionLog::open(&state.decision_log());
+        let features = EmbeddedFeatureStore::open(&state.features(), options);
         Ok(Self {
-            event_log: Arc::new(
-                EmbeddedEventLog::open(&state.event_log())
-                    .with_context(open("the event log"))
-                    .or_exit(Exit::TryLater)?,
-            ),
-            decision_log: Arc::new(
-                EmbeddedDecisionLog::open(&state.decision_log())
-                    .with_context(open("the decision log"))
-                    .or_exit(Exit::TryLater)?,
-            ),
-            features: Arc::new(
-                EmbeddedFeatureStore::open(&state.features(), options)
-                    .with_context(open("the feature store"))
-                    .or_exit(Exit::TryLater)?,
-            ),
+            event_log,
+            decision_log: Arc::new(places::refuse(decisions, open("the decision log"))?),
+            features: Arc::new(places::refuse(features, open("the feature store"))?),
         })
     }
 }

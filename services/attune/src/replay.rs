@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let source = match &args.state {
-            Some(dir) => Source::of_folder(dir)?,
+            Some(dir) => Source::of_folder(dir).await?,
             None => Source::running(&args.edge).await?,
         };
         let ids = if ids.is_empty() { source.recent(args.last).await? } else { ids };

@@ -91,7 +91,6 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
                 set("own.subject_key", path(&state.subject_key_path()));
             }
             "origin" => {
-                set("own.event_log", path(&state.event_log()));
                 set("own.decision_log", path(&state.decision_log()));
                 for peer in ["retrieval", "ranking", "bandit", "llm", "embedder"] {
                     set(&format!("own.{peer}"), address(peer));

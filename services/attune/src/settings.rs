@@ -36,8 +36,9 @@ impl Tables {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("read config file {}", file.display()))
             .or_exit(Exit::Usage)?;
-        let tables: toml::Table =
+        let mut tables: toml::Table =
             text.parse().with_context(|| format!("read config file {}", file.display())).or_exit(Exit::Usage)?;
+        let engines = tables.remove("engines");
         for (name, value) in &tables {
             if !SERVICES.contains(&name.as_str()) || !value.is_table() {
                 return Err(anyhow::anyhow!(
@@ -48,7 +49,18 @@ impl Tables {
                 .or_exit(Exit::Usage);
             }
         }
-        Ok(Self(tables))
+        let mut tables = Self(tables);
+        if let Some(engines) = engines {
+            // One table for all who open engines, beside which each may have its own.
+            let mut pairs = Vec::new();
+            flatten("engines", &engines, &mut pairs);
+            for service in ["origin", "embedder"] {
+                for (key, value) in &pairs {
+                    tables.default(service, key, value.clone());
+                }
+            }
+        }
+        Ok(tables)
     }
 
     /// Sets a key unless the file says otherwise.

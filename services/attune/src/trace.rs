@@ -103,10 +103,10 @@ impl Place {
         })
     }
 
-    fn source(&self) -> anyhow::Result<Source> {
+    async fn source(&self) -> anyhow::Result<Source> {
         match (&self.running, &self.state) {
             (Some(about), _) => Source::of_about(about),
-            (None, Some(dir)) => Source::of_folder(dir),
+            (None, Some(dir)) => Source::of_folder(dir).await,
             (None, None) => anyhow::bail!("no platform"),
         }
     }
@@ -118,7 +118,7 @@ async fn show(place: &Place, id: RequestId, json: bool) -> anyhow::Result<()> {
         return output::print_json(&kept.export);
     }
     // A trace is worth showing also where its decision cannot be had.
-    let source = place.source();
+    let source = place.source().await;
     let found = match &source {
         Ok(source) => source.decision(id).await,
         Err(error) => Err(anyhow::anyhow!("{}", output::one_line(error))),

@@ -3,6 +3,7 @@
 use crate::fill::{self, Filling};
 use crate::observe::Observe;
 use crate::output;
+use crate::places::{self, Engines, text};
 use crate::platform::{self, Stores};
 use crate::separate;
 use crate::settings::{Settings, Tables};
@@ -11,12 +12,12 @@ use crate::state::StateFolder;
 use anyhow::Context as _;
 use attune_model::TrainConfig;
 use attune_runtime::{Exit, OrExit as _, Shutdown, system_clock};
-use attune_storage::EmbeddedEventLog;
+use attune_storage::{EventLog, Topic};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ pub struct UpArgs {
     /// Address for visitors; port 0 lets the system choose
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Keep events in an engine instead of the state folder: kafka://HOST:PORT[,HOST:PORT]
+    #[arg(long, value_name = "URL")]
+    pub log: Option<String>,
     /// Run each service as a process of its own, and restart one that dies
     #[arg(long)]
     pub separate: bool,
@@ -119,7 +123,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     let mut tables = with_places(tables, &state, &args)?;
     let mut settings = tables.settings()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let world = prepare(&runtime, &state, &args)?;
+    let world = prepare(&runtime, &state, &args, &settings)?;
     runtime.block_on(async {
         let stop = Shutdown::new();
         stop.on_signals().context("listen for signals")?;
@@ -165,7 +169,7 @@ async fn live(
         let ready = observed(running.ready())?;
         return serve(args, state, world, ready, stop, |stop| running.ended(stop)).await;
     }
-    let stores = Stores::open(state, &settings, system_clock())?;
+    let stores = Stores::open(state, &settings, system_clock()).await?;
     let starting = platform::start(state, settings, stores, system_clock());
     let running = tokio::select! {
         running = starting => running?,
@@ -238,7 +242,11 @@ async fn serve_until<F: Future<Output = anyhow::Result<()>>>(
 
 /// Every place in the state folder, as the services' settings, unless the file says otherwise.
 pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Tables> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let engines = Engines::choose(state, args)?;
+    tables.default("origin", "own.event_log", engines.log.clone().unwrap_or_else(|| text(&state.event_log())));
+    if let Some(log) = engines.log {
+        tables.default("embedder", "own.event_log", log);
+    }
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {
         tables.default("edge", "process.admin", free_or(args.listen, 9101));
@@ -271,8 +279,32 @@ fn free_or(listen: SocketAddr, port: u16) -> String {
     SocketAddr::new(listen.ip(), port).to_string()
 }
 
+/// The log that a folder is to be filled into. One that holds another platform's records is refused.
+async fn begin_filling(state: &StateFolder, settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
+    let log = places::event_log(settings, "attune-filling").await?;
+    let place = &settings.origin.own.event_log;
+    let filling = state.root().join("FILLING");
+    if attune_storage::is_engine(place) && !filling.exists() {
+        let items = log.bounds(Topic::ItemUpdates).await.context("read the event log")?.end;
+        if items > 0 {
+            return Err(anyhow::anyhow!(
+                "{place} holds {items} records of another platform: start that one's state folder, or set \
+                 origin.engines.kafka.topic_prefix to keep this one's apart"
+            ))
+            .or_exit(Exit::Data);
+        }
+    }
+    std::fs::write(&filling, "").context("write FILLING")?;
+    Ok(log)
+}
+
 /// Fills and trains what is not there yet. Gives the seed of the world the folder was filled from, if it was.
-fn prepare(runtime: &tokio::runtime::Runtime, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Option<u64>> {
+fn prepare(
+    runtime: &tokio::runtime::Runtime,
+    state: &StateFolder,
+    args: &UpArgs,
+    settings: &Settings,
+) -> anyhow::Result<Option<u64>> {
     if let Ok(text) = std::fs::read_to_string(state.filled_marker()) {
         if args.data.is_some() && text.trim() != "data" {
             return Err(anyhow::anyhow!(
@@ -288,17 +320,18 @@ fn prepare(runtime: &tokio::runtime::Runtime, state: &StateFolder, args: &UpArgs
         None => Filling::World { seed: args.seed },
     };
     let now = (system_clock())();
-    let log = EmbeddedEventLog::open(&state.event_log()).context("open the event log").or_exit(Exit::TryLater)?;
+    let log = runtime.block_on(begin_filling(state, settings))?;
     let data = fill::read(state, &filling, now)?;
     if state.bundle().is_none() {
         let config = TrainConfig { created_at: now, ..TrainConfig::default() };
         fill::train(state, &data, &config)?;
     }
-    runtime.block_on(fill::fill(&log, &data, now))?;
+    runtime.block_on(fill::fill(&*log, &data, now))?;
     let (marker, world) = match filling {
         Filling::Data(_) => ("data\n".to_owned(), None),
         Filling::World { seed } => (format!("world {seed}\n"), Some(seed)),
     };
     std::fs::write(state.filled_marker(), marker).context("write FILLED")?;
+    let _ = std::fs::remove_file(state.root().join("FILLING"));
     Ok(world)
 }

@@ -104,7 +104,7 @@ async fn what_was_changed_is_named() {
     assert!(platform.interrupt().success());
 
     let (hit, miss) = {
-        let source = Source::of_folder(&folder).unwrap();
+        let source = Source::of_folder(&folder).await.unwrap();
         let mut cache = MaterialsCache::default();
         let (hit_id, hit) = find(&source, Path::Hit, |r| r.items.len() > 3).await;
         let (miss_id, miss) = find(&source, Path::Miss, |r| r.items.len() > 3 && r.sources.len() > 3).await;

@@ -2,7 +2,7 @@
 
 use attune_config::{HumanDuration, Problems};
 use attune_runtime::ProcessConfig;
-use attune_storage::{Clock, FeatureOptions};
+use attune_storage::{Clock, EnginesConfig, FeatureOptions};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ pub struct EmbedderConfig {
     pub retry_first: HumanDuration,
     pub retry_longest: HumanDuration,
     pub own: OwnConfig,
+    pub engines: EnginesConfig,
     pub process: ProcessConfig,
 }
 
@@ -27,6 +28,7 @@ pub struct EmbedderConfig {
 #[serde(deny_unknown_fields)]
 pub struct OwnConfig {
     pub state: PathBuf,
+    pub event_log: String,
     pub origin: String,
     pub timeout: HumanDuration,
 }
@@ -42,6 +44,7 @@ impl Default for EmbedderConfig {
             retry_first: HumanDuration::millis(100),
             retry_longest: HumanDuration::secs(5),
             own: OwnConfig::default(),
+            engines: EnginesConfig::default(),
             process: ProcessConfig::default(),
         }
     }
@@ -50,6 +53,7 @@ impl Default for EmbedderConfig {
 impl EmbedderConfig {
     /// What a type cannot say.
     pub fn check(&self, problems: &mut Problems) {
+        self.engines.check(problems);
         let second = HumanDuration::secs(1).get();
         problems.check(self.half_life.get() >= second, "half_life", "must be at least a second");
         problems.check((1..=8_192).contains(&self.batch_records), "batch_records", "must be 1 to 8192");

@@ -3,20 +3,24 @@
 use crate::{Embedder, EmbedderConfig};
 use anyhow::Context as _;
 use attune_rpc::{Channel, ClientConfig};
-use attune_runtime::{Exit, Host, OrExit as _, Service};
-use attune_storage::{EmbeddedFeatureStore, EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog};
+use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
+use attune_storage::{
+    EmbeddedFeatureStore, EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, open_event_log,
+};
 use std::sync::Arc;
 use tonic::service::Routes;
 
 pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Service> {
     let own = &config.own;
     let options = config.feature_options(host.clock.clone());
-    let store: Arc<dyn FeatureStore> = Arc::new(
-        EmbeddedFeatureStore::open(&own.state, options).context("open the feature store").or_exit(Exit::TryLater)?,
-    );
-    let origin =
-        Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
-    let log: Arc<dyn EventLog> = Arc::new(RemoteEventLog::new(origin, own.timeout.get()));
+    let store: Arc<dyn FeatureStore> = Arc::new(EmbeddedFeatureStore::open(&own.state, options).map_err(fatal)?);
+    let log: Arc<dyn EventLog> = if own.event_log.is_empty() {
+        let origin =
+            Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
+        Arc::new(RemoteEventLog::new(origin, own.timeout.get()))
+    } else {
+        open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone()).await.map_err(fatal)?
+    };
     let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock);
     let stats = embedder.stats();
     let stop = host.shutdown.flag();
@@ -31,4 +35,8 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
         background: vec![Box::pin(consuming), Box::pin(exporting)],
         ..Service::default()
     })
+}
+
+fn fatal(error: StorageError) -> Fatal {
+    Fatal::new(Exit::from_code(error.exit_code()).unwrap_or(Exit::Internal), error)
 }

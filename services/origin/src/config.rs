@@ -2,6 +2,7 @@
 
 use attune_config::{HumanDuration, Problems};
 use attune_runtime::ProcessConfig;
+use attune_storage::EnginesConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -19,13 +20,14 @@ pub struct OriginConfig {
     pub deadlines: Deadlines,
     pub decisions: DecisionsConfig,
     pub watch: WatchConfig,
+    pub engines: EnginesConfig,
 }
 
 /// Where a process of its own finds what `attune up` would hand it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnConfig {
-    pub event_log: PathBuf,
+    pub event_log: String,
     pub decision_log: PathBuf,
     pub bundle: PathBuf,
     pub timeout: HumanDuration,
@@ -69,6 +71,7 @@ pub struct WatchConfig {
 impl OriginConfig {
     /// What a type cannot say.
     pub fn check(&self, problems: &mut Problems) {
+        self.engines.check(problems);
         for (name, value) in
             [("candidates", self.candidates), ("own_items", self.own_items), ("cohort_items", self.cohort_items)]
         {

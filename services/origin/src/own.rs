@@ -6,14 +6,17 @@ use arc_swap::ArcSwap;
 use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::OpenError;
-use attune_storage::{EmbeddedDecisionLog, EmbeddedEventLog, EventLog, EventLogGrpc, RemoteFeatureStore};
+use attune_storage::{EmbeddedDecisionLog, EventLogGrpc, RemoteFeatureStore, open_event_log};
 use std::sync::Arc;
 use tonic::service::Routes;
 
 pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service> {
     let own = &config.own;
-    let event_log: Arc<dyn EventLog> =
-        Arc::new(EmbeddedEventLog::open(&own.event_log).context("open the event log").or_exit(Exit::TryLater)?);
+    let opened = open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone()).await;
+    let event_log = opened.map_err(|error| {
+        let exit = Exit::from_code(error.exit_code()).unwrap_or(Exit::Internal);
+        Fatal::new(exit, anyhow::Error::new(error).context("open the event log"))
+    })?;
     let decision_log = Arc::new(
         EmbeddedDecisionLog::open(&own.decision_log).context("open the decision log").or_exit(Exit::TryLater)?,
     );

@@ -74,6 +74,7 @@ pub(super) struct Facts {
 /// Settings of an evaluated platform: as served, no holdout, unhurried.
 pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Exploring) -> anyhow::Result<Tables> {
     let args = UpArgs {
+        log: None,
         data: None,
         state: state.root().to_owned(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -102,7 +103,7 @@ pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Expl
 /// Starts the platform of a filled folder, asks twice for every case at the time of its held-out event, and stops it.
 pub(super) async fn ask(state: &StateFolder, tables: &Tables, split: &Split) -> anyhow::Result<Served> {
     let settings = tables.settings()?;
-    let stores = Stores::open(state, &settings, system_clock())?;
+    let stores = Stores::open(state, &settings, system_clock()).await?;
     // Forwards only, as clocks go: the questions are asked in the order of their times.
     let mut order: Vec<usize> = (0..split.cases.len()).collect();
     order.sort_by_key(|&case| split.cases[case].at);

@@ -2,6 +2,7 @@
 
 use super::check::Materials;
 use crate::about::About;
+use crate::places;
 use crate::settings::Tables;
 use crate::state::StateFolder;
 use anyhow::Context as _;
@@ -15,9 +16,7 @@ use attune_retrieval::RetrievalConfig;
 use attune_retrieval::index::VectorIndex;
 use attune_runtime::{Exit, OrExit as _};
 use attune_serving::{Serving, replay_catalogue};
-use attune_storage::{
-    Decision, DecisionLog, EmbeddedDecisionLog, EmbeddedEventLog, EventLog, ObjectHash, RemoteEventLog,
-};
+use attune_storage::{Decision, DecisionLog, EmbeddedDecisionLog, EventLog, ObjectHash, RemoteEventLog};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -59,21 +58,19 @@ pub struct MaterialsCache {
 
 impl Source {
     /// The folder of a platform that does not run.
-    pub fn of_folder(dir: &std::path::Path) -> anyhow::Result<Self> {
-        Self::stopped(&StateFolder::reopen(dir)?)
+    pub async fn of_folder(dir: &std::path::Path) -> anyhow::Result<Self> {
+        Self::stopped(&StateFolder::reopen(dir)?).await
     }
 
-    fn stopped(state: &StateFolder) -> anyhow::Result<Self> {
+    async fn stopped(state: &StateFolder) -> anyhow::Result<Self> {
         let open = |what: &str| format!("open {what}; a running platform is asked with --edge");
         let decisions = EmbeddedDecisionLog::open(&state.decision_log())
             .with_context(|| open("the decision log"))
             .or_exit(Exit::TryLater)?;
-        let events = EmbeddedEventLog::open(&state.event_log())
-            .with_context(|| open("the event log"))
-            .or_exit(Exit::TryLater)?;
+        let event_log = places::stopped_event_log(state).await?;
         Ok(Self {
             logs: Logs::Stopped(decisions),
-            event_log: Arc::new(events),
+            event_log,
             bundles: state.bundles(),
             index_snapshots: Some(state.index()),
             retrieval: Tables::read(None)?.settings()?.retrieval,
