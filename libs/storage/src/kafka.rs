@@ -28,10 +28,13 @@ use bytes::Bytes;
 use client::{Client, Observer, unavailable};
 use ends::Ends;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use reader::Readers;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 pub struct KafkaEventLog {
     options: Arc<KafkaOptions>,
@@ -63,6 +66,34 @@ impl KafkaEventLog {
     /// What the client says about itself, for metrics.
     pub fn health(&self) -> KafkaHealth {
         self.observer.health()
+    }
+
+    /// Asks the leaders of all partitions, in one question each for the starts and the ends.
+    async fn ask_bounds(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
+        let (asking, limit) = (Arc::clone(&self.asking), self.options.timeout);
+        let (name, count) = (self.options.topic(topic), self.count(topic));
+        let asked = tokio::task::spawn_blocking(move || {
+            // The protocol has special times for the first and for the next offset.
+            let places = |of: Offset| {
+                let mut list = TopicPartitionList::with_capacity(count.into());
+                for partition in 0..count {
+                    list.add_partition_offset(&name, partition.into(), of)?;
+                }
+                let answer = asking.offsets_for_times(list, limit)?;
+                let place = |partition: u16| {
+                    let element = answer.find_partition(&name, partition.into())?;
+                    match (element.error(), element.offset()) {
+                        (Ok(()), Offset::Offset(at)) => Some(first_offset(partition) + at.unsigned_abs()),
+                        _ => None,
+                    }
+                };
+                Ok::<_, KafkaError>((0..count).map(place).collect::<Option<Vec<_>>>())
+            };
+            Ok::<_, KafkaError>(places(Offset::Beginning)?.zip(places(Offset::End)?))
+        });
+        let asked = asked.await.map_err(|e| StorageError::Io(e.to_string()))?.map_err(|e| unavailable(&e))?;
+        let (starts, ends) = asked.ok_or(StorageError::Unavailable)?;
+        Ok(starts.into_iter().zip(ends).map(|(start, end)| Bounds { start, end }).collect())
     }
 
     fn count(&self, topic: Topic) -> u16 {
@@ -98,33 +129,18 @@ impl EventLog for KafkaEventLog {
     }
 
     async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
-        let (asking, limit) = (Arc::clone(&self.asking), self.options.timeout);
-        let (name, count) = (self.options.topic(topic), self.count(topic));
-        let asked = tokio::task::spawn_blocking(move || {
-            let of = |offset: Offset| {
-                let mut list = TopicPartitionList::with_capacity(count.into());
-                for partition in 0..count {
-                    list.add_partition_offset(&name, partition.into(), offset)?;
+        let limit = Instant::now() + self.options.timeout;
+        loop {
+            match self.ask_bounds(topic).await {
+                // A partition without a leader, for a moment.
+                Err(StorageError::Unavailable) if Instant::now() < limit => tokio::time::sleep(ASK_AGAIN).await,
+                Err(error) => return Err(error),
+                Ok(bounds) => {
+                    bounds.iter().for_each(|bounds| self.ends.reach(topic, bounds.end));
+                    return Ok(bounds);
                 }
-                // The protocol's special times: the earliest and the next offset of each partition, in one question.
-                asking.offsets_for_times(list, limit)
-            };
-            Ok::<_, rdkafka::error::KafkaError>((of(Offset::Beginning)?, of(Offset::End)?))
-        });
-        let (starts, ends) = asked.await.map_err(|e| StorageError::Io(e.to_string()))?.map_err(|e| unavailable(&e))?;
-        let place = |list: &TopicPartitionList, partition: u16| {
-            let name = self.options.topic(topic);
-            let element = list.find_partition(&name, partition.into());
-            match element.map(|e| (e.error(), e.offset())) {
-                Some((Ok(()), Offset::Offset(offset))) => Ok(first_offset(partition) + offset.unsigned_abs()),
-                _ => Err(StorageError::Unavailable),
             }
-        };
-        let bounds: Vec<_> = (0..count)
-            .map(|p| Ok(Bounds { start: place(&starts, p)?, end: place(&ends, p)? }))
-            .collect::<Result<_, StorageError>>()?;
-        bounds.iter().for_each(|bounds| self.ends.reach(topic, bounds.end));
-        Ok(bounds)
+        }
     }
 
     async fn erase_key(&self, _: Topic, _: Bytes, _: u64) -> Result<KeyErasure, StorageError> {

@@ -32,16 +32,20 @@ impl Engines {
         }
     }
 
-    /// Those of the arguments, or else of the folder, which from then on has them. An engine may move; its kind may not
-    /// change once the folder is filled.
+    /// Those of the arguments, or else of the folder. An engine may move; its kind may not change once the folder is
+    /// filled.
     pub(crate) fn choose(state: &StateFolder, args: &UpArgs) -> anyhow::Result<Self> {
         let kept = Self::of(state)?;
-        let chosen = Self { log: pick("--log", &["kafka"], args.log.as_deref(), kept.log.as_deref(), state)? };
-        if chosen != kept {
-            let file = state.root().join(FILE);
-            std::fs::write(&file, serde_json::to_vec_pretty(&chosen)?).with_context(|| format!("write {FILE}"))?;
+        Ok(Self { log: pick("--log", &["kafka"], args.log.as_deref(), kept.log.as_deref(), state)? })
+    }
+
+    /// From now on the folder has these: they could be reached.
+    pub(crate) fn keep(&self, state: &StateFolder) -> anyhow::Result<()> {
+        if *self == Self::of(state)? {
+            return Ok(());
         }
-        Ok(chosen)
+        let bytes = serde_json::to_vec_pretty(self).context("write the engines as JSON")?;
+        std::fs::write(state.root().join(FILE), bytes).with_context(|| format!("write {FILE}")).or_exit(Exit::TryLater)
     }
 }
 

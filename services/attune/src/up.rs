@@ -122,8 +122,9 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     let state = StateFolder::open(&args.state)?;
     let mut tables = with_places(tables, &state, &args)?;
     let mut settings = tables.settings()?;
+    let engines = Engines::choose(&state, &args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let world = prepare(&runtime, &state, &args, &settings)?;
+    let world = prepare(&runtime, &state, &args, &settings, &engines)?;
     runtime.block_on(async {
         let stop = Shutdown::new();
         stop.on_signals().context("listen for signals")?;
@@ -139,7 +140,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         } else {
             None
         };
-        let result = live(&args, &state, world, (&tables, settings), observe.as_ref(), stop).await;
+        let result = live(&args, &state, world, (&tables, settings), &engines, observe.as_ref(), stop).await;
         // The last traces are out by now.
         if let Some(observe) = observe {
             observe.ended().await;
@@ -154,6 +155,7 @@ async fn live(
     state: &StateFolder,
     world: Option<u64>,
     (tables, settings): (&Tables, Settings),
+    engines: &Engines,
     observe: Option<&Observe>,
     stop: Shutdown,
 ) -> anyhow::Result<()> {
@@ -167,6 +169,7 @@ async fn live(
             () = stop.wait() => return Ok(()),
         };
         let ready = observed(running.ready())?;
+        engines.keep(state)?;
         return serve(args, state, world, ready, stop, |stop| running.ended(stop)).await;
     }
     let stores = Stores::open(state, &settings, system_clock()).await?;
@@ -176,6 +179,7 @@ async fn live(
         () = stop.wait() => return Ok(()),
     };
     let ready = observed(running.ready())?;
+    engines.keep(state)?;
     serve(args, state, world, ready, stop, |stop| async move {
         tokio::select! {
             () = stop.wait() => {}
@@ -304,6 +308,7 @@ fn prepare(
     state: &StateFolder,
     args: &UpArgs,
     settings: &Settings,
+    engines: &Engines,
 ) -> anyhow::Result<Option<u64>> {
     if let Ok(text) = std::fs::read_to_string(state.filled_marker()) {
         if args.data.is_some() && text.trim() != "data" {
@@ -321,6 +326,7 @@ fn prepare(
     };
     let now = (system_clock())();
     let log = runtime.block_on(begin_filling(state, settings))?;
+    engines.keep(state)?;
     let data = fill::read(state, &filling, now)?;
     if state.bundle().is_none() {
         let config = TrainConfig { created_at: now, ..TrainConfig::default() };

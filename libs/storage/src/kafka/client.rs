@@ -56,16 +56,20 @@ impl Observer {
 }
 
 impl ClientContext for Observer {
-    // Errors are returned by the calls they concern; the rest is in the metrics.
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let mut observed = self.0.lock();
-        observed.errors += 1;
-        // That all brokers are down says less than why one is.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            observed.last_error = Some(reason.to_owned());
+    // Errors are returned by the calls they concern, and counted. What is said of a connection that failed is kept:
+    // the call only tells that there is none.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            // `[thrd:HOST:PORT/bootstrap]: HOST:PORT/bootstrap: what failed (after 0ms in state CONNECT, ...)`
+            let what = message.split("]: ").last().unwrap_or(message);
+            let what = what.split_once(": ").map_or(what, |(_, what)| what);
+            let what = what.split(" (after ").next().unwrap_or(what);
+            self.0.lock().last_error = Some(what.to_owned());
         }
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {
+        self.0.lock().errors += 1;
     }
 
     fn stats(&self, statistics: Statistics) {

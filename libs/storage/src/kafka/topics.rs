@@ -63,9 +63,9 @@ async fn partition_counts(
 ) -> Result<BTreeMap<String, usize>, StorageError> {
     let (client, limit) = (Arc::clone(asking), options.timeout);
     let asked = tokio::task::spawn_blocking(move || {
-        // Events of a client are heard while it is polled.
         let metadata = client.fetch_metadata(None, limit);
-        let _ = client.poll(Duration::ZERO);
+        // What a client has to say is heard while it is polled.
+        while client.poll(Duration::from_millis(10)).is_some() {}
         metadata
     });
     match asked.await.map_err(|e| StorageError::Io(e.to_string()))? {
