@@ -85,7 +85,7 @@ impl Join {
         let entry = enter(&mut self.entries, &mut self.due, (request.0, item.0), due);
         if entry.kinds & kind.bit() != 0 {
             self.counts.duplicates += 1;
-            return News::default();
+            return self.imply(request, item, decided);
         }
         let is_first_reward = entry.kinds & OutcomeKind::REWARDS == 0 && kind.bit() & OutcomeKind::REWARDS != 0;
         entry.kinds |= kind.bit();
@@ -94,9 +94,16 @@ impl Join {
             return News { decided: Some(known), impression: false, outcomes: vec![kind], reward: is_first_reward };
         }
         entry.waiting.push(kind);
-        let Some(decided) = decided else { return News::default() };
-        self.counts.implied += 1;
+        self.imply(request, item, decided)
+    }
+
+    /// An outcome knows the decision, and so that there was an impression.
+    fn imply(&mut self, request: RequestId, item: ItemIx, decided: Option<&Decided>) -> News {
+        let Some((decided, entry)) = decided.zip(self.entries.get_mut(&(request.0, item.0))) else {
+            return News::default();
+        };
         let news = entry.learn(*decided);
+        self.counts.implied += u64::from(news.impression);
         self.counts.joined += news.outcomes.len() as u64;
         news
     }

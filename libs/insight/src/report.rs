@@ -14,7 +14,10 @@ use attune_domain::{Segment, UnixMillis};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything there is to say at a moment. Fields are named after the metrics of the catalogue; shares are 0 to 1.
-/// Rates are impressions' of the window by decision time, so the newest minutes still lack the outcomes to come.
+///
+/// Rates are of impressions of the window by decision time, so the newest minutes still lack the outcomes to come.
+/// Their errors are over 64 groups of visitors, because a visitor's impressions are alike (Deng, Knoblich and Lu, KDD
+/// 2018): `Var R = G / (G - 1) * sum (n_g - R d_g)^2 / (sum d_g)^2`; shares turn that into Wilson's interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub at: UnixMillis,
@@ -22,17 +25,21 @@ pub struct Report {
     pub totals: Totals,
     /// By [`attune_domain::Source::code`].
     pub by_source: [SourceReport; 2],
-    /// Click-through rate by [`Segment::code`].
+    /// Clicks over impressions, by [`Segment::code`].
     pub segment_ctr: [Estimate; 4],
-    /// `personalization_lift_ratio`: CTR of the personalised assignment over the baseline's, less one.
+    /// `personalization_lift_ratio`: CTR of the personalised assignment over the baseline's, less one. Delta method on
+    /// the logarithm; samples are those of two equal halves that would tell as much, `4 / (1 / n_p + 1 / n_b)`.
     pub lift: Estimate,
-    /// The same of conversions, of dwell time and of revenue an impression.
+    /// The same of conversions, of seconds of dwell and of revenue, each an impression.
     pub conversion_lift: Estimate,
     pub engagement_lift: Estimate,
     pub revenue_lift: Estimate,
     /// `personalization_return_ratio`: of the visitors of the day 8 days ago, those who came on any of the 7 days after.
+    /// Exact up to 8 192 visitors, beyond that over a uniform sample of them; Wilson's interval over the sample. A
+    /// visitor comes when an event of theirs happens.
     pub return_ratio: Estimate,
-    /// `personalization_active_users`.
+    /// `personalization_active_users`: visitors with an event in the window. Exact up to 8 192, beyond that bottom-k
+    /// with a standard error of 1.1 % (samples: hashes held).
     pub active_users: Estimate,
     pub content: ContentReport,
     pub exploration: ExplorationReport,
@@ -61,29 +68,45 @@ pub struct SourceReport {
 /// Of the personalised assignment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ContentReport {
+    /// Distinct items shown over available items; exact.
     pub catalog_coverage: Estimate,
+    /// `1 - sum n (n - 1) / (N (N - 1))` over categories (Simpson 1949); error `4 (sum p^3 - (sum p^2)^2) / N`.
     pub diversity: Estimate,
+    /// Share of impressions whose item was new to the visitor, corrected for the false positives of the seen filter:
+    /// seen shares `x` become `(x - f) / (1 - f)`.
     pub novelty: Estimate,
+    /// Share of impressions whose item is less than 7 days old, where its age is known.
     pub freshness: Estimate,
+    /// Of liked items, the share whose score under the popularity baseline is below the 20th percentile of the scores of
+    /// everything shown. Samples are likes.
     pub serendipity: Estimate,
 }
 
-/// `personalization_exploration_rate` by algorithm.
+/// `personalization_exploration_rate` by algorithm: shares of the personalised slots, from their logged kinds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExplorationReport {
+    /// [`crate::SlotKind::Explore`].
     pub thompson: Estimate,
+    /// [`crate::SlotKind::Uniform`].
     pub random: Estimate,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct BanditReport {
-    /// `bandit_cumulative_regret`; alert on its lower end.
+    /// `bandit_cumulative_regret`: `(max_a V_a - V) / max_a V_a`, at least -1. `V_a = sum w r / sum w` over uniform slots,
+    /// `w = 1 / propensity` (Swaminathan and Joachims, NeurIPS 2015); V the mean reward. The maximum is optimistic: alert
+    /// on the lower end, which judges each half of the visitors' best arm by the other half. Samples are uniform slots;
+    /// some 1 500 of an arm tell its value within a tenth at a CTR of 10 %.
     pub regret: Estimate,
+    /// `bandit_believed_regret`: the same read from posterior means.
     pub believed_regret: Estimate,
+    /// Share of personalised slots that explore, either way.
     pub exploration_rate: Estimate,
-    /// `bandit_posterior_uncertainty`, by arm.
+    /// `bandit_posterior_uncertainty`: mean standard deviation of the items' posteriors, by arm.
     pub uncertainty: BTreeMap<u8, Estimate>,
+    /// `sum (2 i - n - 1) x_(i) / (n sum x)` over available items, those never shown included; exact for the window.
     pub gini: Estimate,
+    /// Of items younger than a day, the share with more than 10 impressions. Samples are such items.
     pub cold_coverage: Estimate,
 }
 
@@ -91,8 +114,11 @@ pub struct BanditReport {
 pub struct EmbeddingReport {
     /// Median and 95th percentile of the age at reading, in seconds, by [`Segment::code`].
     pub freshness: [[Estimate; 2]; 4],
+    /// Share of embeddings read that were older than 300 s.
     pub staleness: Estimate,
+    /// Reads that found an embedding over all.
     pub coverage: Estimate,
+    /// `1 - cos(mean of the window, mean of the baseline)`; noise below 5 000 reads. Interval by jackknife over 16 groups.
     pub drift: Estimate,
     /// Median and 95th percentile of the vectors' length.
     pub norm: [Estimate; 2],
@@ -102,22 +128,27 @@ pub struct EmbeddingReport {
 pub struct ModelReport {
     /// [`attune_domain::ModelVersion::code`]; None for all that are beyond the first 8.
     pub model: Option<u64>,
+    /// DCG of clicks over examination (Joachims et al., WSDM 2017), over the DCG of scores in their own order scaled to
+    /// the same total; at 10. Examination from uniform slots, falling monotonically. Jackknife over 64 groups.
     pub ndcg: Estimate,
-    /// DCG a request: what versions are compared on.
+    /// The corrected DCG a request: what versions are compared on (Jeunen et al., KDD 2024).
     pub dcg: Estimate,
-    /// At 10, 100 and 1000.
+    /// Mean at 10, 100 and 1000. Samples are queries.
     pub recall: [Estimate; 3],
     /// Mean, median and 95th percentile of the score of first slots.
     pub confidence: [Estimate; 3],
+    /// `sign(E2) sqrt(|E2|)`, `E2 = sum w (g^2 - y (1 - y) / (n - 1))` over 15 bins of equal mass: 0 on average where the
+    /// model is calibrated, so it may be negative (Kumar, Liang and Ma, NeurIPS 2019).
     pub calibration: Estimate,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureReport {
     pub name: String,
-    /// `model_feature_drift_score`: Kullback-Leibler, in nats.
+    /// `model_feature_drift_score`: `sum p ln(p / q)` of the window against training, half an observation added to each
+    /// bin, in nats. `(B - 1) / 2N` without drift; the interval is without that bias.
     pub drift: Estimate,
-    /// Population stability index: about twice the drift.
+    /// Population stability index, `sum (p - q) ln(p / q)`: about twice the drift.
     pub psi: Estimate,
     pub null_share: Estimate,
     pub unseen_share: Estimate,

@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(keys: &[u64]) -> Bounded<Mean, 3> {
-        let mut map = Bounded::default();
+        let mut map = Bounded::<Mean, 3>::default();
         keys.iter().for_each(|&key| map.at(key).add(0.5));
         map
     }

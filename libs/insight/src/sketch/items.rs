@@ -60,7 +60,8 @@ impl Over {
 
     /// `sum over ranks i of (2 i - n - 1) x_i / (n sum x)`, items never shown included: exact for the window. The
     /// interval is for the shares behind it: at fixed ranks the coefficient is the mean over impressions of
-    /// `(2 i - n - 1) / n`.
+    /// `(2 i - n - 1) / n`. With few impressions an item chance alone makes counts uneven, and the number too high for
+    /// those shares; the interval does not know that.
     pub(crate) fn gini(&self) -> Estimate {
         let (n, total) = (self.counts.len() as f64, self.impressions() as f64);
         let (mut sum, mut squares) = (0.0, 0.0);

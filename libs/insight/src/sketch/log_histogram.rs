@@ -22,7 +22,7 @@ fn lower(cell: u16) -> f64 {
     f64::from(f32::from_bits(u32::from(cell) << SHIFT))
 }
 
-/// A fixed log-histogram (as HdrHistogram and DDSketch, Masson et al., VLDB 2019): quantiles within 1.6 % of their
+/// A fixed log-histogram (as HdrHistogram and DDSketch, Masson et al., VLDB 2019): quantiles within 3 % of their
 /// value, interpolated within a cell. At most 2 561 cells of 18 bytes: 46 kB; usually some hundred.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LogHistogram {
@@ -109,7 +109,7 @@ mod tests {
     fn quantiles_are_within_two_percent() {
         let mut histogram = LogHistogram::default();
         (1..=10_000).for_each(|i| histogram.add(i as f32 * 0.01));
-        for q in [0.01, 0.2, 0.5, 0.95, 1.0] {
+        for q in [0.01, 0.2, 0.5, 0.95, 0.999] {
             let (got, truth) = (histogram.quantile(q), q * 100.0);
             assert!((got / truth - 1.0).abs() < 0.02, "{q}: {got} for {truth}");
             assert!((histogram.share_below(truth) - q).abs() < 0.01);

@@ -1,0 +1,12 @@
+//! Estimators against simulated worlds whose truth is known.
+
+mod calibration;
+mod content;
+mod drift;
+mod effect;
+mod join;
+mod partition;
+mod ranking;
+mod regret;
+mod visitors;
+mod world;
