@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn nothing_known_is_absent() {
-        assert_eq!(Estimate::new(0.0 / 0.0, 0.0, 1.0, 9), Estimate::ABSENT);
+        assert_eq!(Estimate::new(f64::NAN, 0.0, 1.0, 9), Estimate::ABSENT);
         assert!(!Estimate::exact(1.0, 0).is_known());
         assert!(Estimate::around(1.0, 0.5, 3).contains(1.4));
     }

@@ -71,4 +71,7 @@ fn what_is_held_is_bounded_and_what_leaves_early_is_counted() {
     }
     let join = insight.report(Surroundings::default()).join;
     assert_eq!((join.entries, join.counts.evicted), (100, 900));
+    let empty = Insight::new(Config::default(), START).unwrap().size_bytes();
+    let each = (insight.size_bytes() - empty) / 100;
+    println!("an entry of the join and its share of small sketches: {each} bytes");
 }

@@ -1,5 +1,7 @@
 //! Estimators against simulated worlds whose truth is known.
 
+#![allow(clippy::unwrap_used)]
+
 mod calibration;
 mod content;
 mod drift;

@@ -33,11 +33,11 @@ fn thompson(
     for round in 0..rounds {
         let at = START + round as i64 * 300 * 60_000 / rounds as i64;
         world.insight.advance(at);
-        let mut draw = |rng: &mut ChaCha8Rng| {
+        let draw = |rng: &mut ChaCha8Rng| {
             let draws: Vec<f64> = counts.iter().map(|[a, b]| Beta::new(*a, *b).unwrap().sample(rng)).collect();
             (0..ARMS).max_by(|&a, &b| draws[a].total_cmp(&draws[b])).unwrap()
         };
-        let one = Decided { at, ..slot(&mut rng, ARMS, uniform, &mut draw) };
+        let one = Decided { at, ..slot(&mut rng, ARMS, uniform, draw) };
         let arm = usize::from(one.arm);
         let reward = chance(&mut rng, rate(arm, round));
         counts[arm][usize::from(!reward)] += 1.0;
