@@ -9,8 +9,9 @@
 //!   state bit for bit however they were batched, and the states of partitions by visitor merge into the state of the
 //!   whole.
 //! - An impression or outcome counts once, at the time of its decision, and within the join window of it.
-//! - Memory is bounded whatever arrives: at most about 60 MB for the join at its default bound, 16 MB per million
-//!   distinct items and hour, and some 0.4 MB per sub-window of everything else; see the sketches.
+//! - Memory is bounded whatever arrives. At the default windows, at worst: 31 MB of sketches (usually under 10), 16 B a
+//!   distinct item and hour of the day that coverage looks at, and 60 MB for the join at its bound of 262 144 entries.
+//!   Each sketch states its own; [`Insight::size_bytes`] tells what it is now.
 //! - No clock, no chance, no I/O: the stream's time is an argument ([`Insight::advance`]).
 //!
 //! Leaves to others: reading the log, looking up decisions, exporting, and deciding how many samples are enough (the

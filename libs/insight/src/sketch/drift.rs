@@ -47,7 +47,8 @@ impl FeatureCounts {
     ///
     /// Without drift `E[KL] = (B - 1) / 2N` and `E[PSI]` twice that (research section 8): the value keeps that bias, as
     /// the alerts' bounds and least samples assume, the interval is around the number without it. Its width is the
-    /// delta method's `Var(log p/q) / N` plus the chi-square part `(B - 1) / 2N^2` that remains without drift.
+    /// delta method's, `Var(slope) / N` with the slope of the sum over the current shares (`ln p/q` for KL), which at no
+    /// drift is twice the chi-square's.
     pub(crate) fn divergences(&self, baseline: &FeatureBaseline) -> [Estimate; 2] {
         let n: u64 = self.bins.iter().sum();
         let (total, bins) = (n as f64, self.bins.len() as f64);
@@ -67,7 +68,7 @@ impl FeatureCounts {
                 mean += p * s;
                 squares += p * s * s;
             }
-            let variance = (squares - mean * mean).max(0.0) / total + rests * rests * rest / total;
+            let variance = (squares - mean * mean).max(0.0) / total;
             let (centre, half) = (sum - rests * rest, Z * variance.sqrt());
             Estimate::new(sum, (centre - half).max(0.0), (centre + half).max(0.0), n)
         };

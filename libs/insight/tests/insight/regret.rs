@@ -105,6 +105,19 @@ fn the_interval_covers_the_truth() {
 }
 
 #[test]
+fn the_best_of_many_equal_arms_by_chance_is_no_regret() {
+    assert_covers("regret, nothing to miss", |seed| {
+        let (mut world, mut rng) = (World::new(Config::default()), rng(seed));
+        for _ in 0..10_000 {
+            let one = slot(&mut rng, 50, 1.0, |_| 0);
+            let is_clicked = chance(&mut rng, 0.2);
+            world.show_clicked(one, is_clicked);
+        }
+        (world.report().bandit.regret, 0.0)
+    });
+}
+
+#[test]
 fn propensities_undo_uneven_candidate_sets() {
     // Arm 0 pays 0.3 where it is drawn at 1/2 and 0.1 where it is drawn at 1/4, in equally many requests of each.
     let (mut world, mut rng) = (World::new(Config::default()), rng(9));
