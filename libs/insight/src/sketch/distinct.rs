@@ -104,6 +104,9 @@ mod tests {
         let mut ba = b.clone();
         ba.merge(&a);
         assert_eq!(ab, ba);
+        let mut few = of(0..10);
+        few.merge(&a);
+        assert_eq!(few, a);
         let again = a.share_in(&b);
         assert!(again.contains(0.3) && again.samples > 3_000, "{again:?}");
     }

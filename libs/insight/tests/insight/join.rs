@@ -62,6 +62,18 @@ fn whatever_arrives_in_whatever_order_counts_once() {
 }
 
 #[test]
+fn a_decision_from_the_future_does_not_count() {
+    for (ahead, impressions, late) in [(9, 1, 0), (11, 0, 1)] {
+        let mut insight = Insight::new(Config::default(), START).unwrap();
+        let facts = decided(START + ahead * MINUTE, 1);
+        let (request, item) = (RequestId([7; 16]), ItemIx(3));
+        insight.impression(&Impression { at: START, request, item, decided: facts });
+        let report = insight.report(Surroundings::default());
+        assert_eq!((report.totals.by_source[0].impressions, report.join.counts.late), (impressions, late));
+    }
+}
+
+#[test]
 fn what_is_held_is_bounded_and_what_leaves_early_is_counted() {
     let mut insight = Insight::new(Config { join_entries: 100, ..Config::default() }, START).unwrap();
     for request in 0..1_000u128 {

@@ -1,6 +1,6 @@
 //! Estimators against simulated worlds whose truth is known.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a world that cannot be made is a failed run")]
 
 mod calibration;
 mod content;
