@@ -90,6 +90,7 @@ impl Dataset {
             value: event.value,
             imported: true,
             in_decision: false,
+            decided: None,
         })
     }
 

@@ -44,12 +44,25 @@ pub fn pack_slots(slots: &[Slot]) -> Vec<u8> {
 
 /// The first `count` slots; what the bytes do not hold is not exploration.
 pub fn unpack_slots(bytes: &[u8], count: usize) -> Vec<Slot> {
-    (0..count)
-        .map(|i| {
-            let bits = bytes.get(i / 4).copied().unwrap_or(0) >> (2 * (i % 4));
-            Slot { exploration: bits & 1 != 0, uniform: bits & 2 != 0 }
-        })
-        .collect()
+    (0..count).map(|i| packed_slot(bytes, i)).collect()
+}
+
+/// Two bytes a score, lowest first; 65535 is 1.
+pub fn pack_scores(scores: &[f32]) -> Vec<u8> {
+    // A score that is not a number becomes 0.
+    scores.iter().flat_map(|score| ((score.clamp(0.0, 1.0) * 65_535.0).round() as u16).to_le_bytes()).collect()
+}
+
+/// The score at `position`; none where the bytes do not hold it.
+pub fn packed_score(bytes: &[u8], position: usize) -> Option<f32> {
+    let score = bytes.get(2 * position..)?.first_chunk()?;
+    Some(f32::from(u16::from_le_bytes(*score)) / 65_535.0)
+}
+
+/// The slot at `position`; what the bytes do not hold is not exploration.
+pub fn packed_slot(bytes: &[u8], position: usize) -> Slot {
+    let bits = bytes.get(position / 4).copied().unwrap_or(0) >> (2 * (position % 4));
+    Slot { exploration: bits & 1 != 0, uniform: bits & 2 != 0 }
 }
 
 /// The recorded digest of a stage; `None` where it did not run.
@@ -75,5 +88,15 @@ mod tests {
         let slots: Vec<_> = (0..11).map(|i| Slot { exploration: i % 3 == 0, uniform: i % 2 == 0 }).collect();
         assert_eq!(unpack_slots(&pack_slots(&slots), 11), slots);
         assert_eq!(unpack_slots(&[], 2), [Slot::default(); 2]);
+    }
+
+    #[test]
+    fn scores_survive_packing_within_their_step() {
+        let scores = [0.0, 0.048, 0.5, 1.0, 2.0, f32::NAN];
+        let packed = pack_scores(&scores);
+        for (i, score) in [0.0, 0.048, 0.5, 1.0, 1.0, 0.0].into_iter().enumerate() {
+            assert!((packed_score(&packed, i).unwrap() - score).abs() < 1e-5, "{score}");
+        }
+        assert_eq!(packed_score(&packed, 6), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What visitors do.
 
 use crate::context::closed_list;
-use crate::{EventId, EventKey, ItemId, ItemIx, RequestId, Uid, UnixMillis};
+use crate::{EventId, EventKey, ItemId, ItemIx, Level, RequestId, Uid, UnixMillis, Variant};
 
 closed_list! {
     /// Type of an event. `value` is seconds for `dwell` and minor currency units for `conversion`, otherwise 1.
@@ -16,6 +16,30 @@ impl EventKind {
     pub const fn is_interaction(self) -> bool {
         !matches!(self, Self::Impression)
     }
+}
+
+closed_list! {
+    /// How the item of a slot was chosen: for its posterior mean, for its Thompson draw although its mean would not have
+    /// shown it, or uniformly from the eligible candidates.
+    SlotKind { Exploit = "exploit", Explore = "explore", Uniform = "uniform" }
+}
+
+/// What a decision says of one of its slots.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecidedSlot {
+    /// Zero-based.
+    pub position: u16,
+    /// The slot the item would have, were the slate sorted by score.
+    pub ideal_position: u16,
+    pub kind: SlotKind,
+    pub variant: Variant,
+    pub level: Level,
+    /// [`crate::ModelVersion::code`].
+    pub model: u64,
+    /// Of a uniform slot: the probability that it showed this item.
+    pub propensity: Option<f32>,
+    /// The item's score in the answer. None where the list was not scored.
+    pub score: Option<f32>,
 }
 
 /// An accepted event, as it stands in the log.
@@ -38,6 +62,8 @@ pub struct LoggedEvent {
     pub imported: bool,
     /// The acceptor found the item in the decision that `request_id` names; only such events move posteriors.
     pub in_decision: bool,
+    /// What that decision says of the item, where the acceptor found it; the client is not asked.
+    pub decided: Option<DecidedSlot>,
 }
 
 impl LoggedEvent {

@@ -14,7 +14,7 @@ mod state;
 
 pub use catalogue::{Catalogue, Item, ItemUpdate, MAX_ATTRIBUTES, MAX_CATEGORIES};
 pub use context::{Context, Device, Geo, PageType, Segment};
-pub use event::{EventKind, LoggedEvent};
+pub use event::{DecidedSlot, EventKind, LoggedEvent, SlotKind};
 pub use ids::{
     BySpread, EventId, EventKey, Id, IdError, ItemId, ItemIx, ModelVersion, RequestId, SessionId, SpreadHasher, Uid,
 };

@@ -5,7 +5,14 @@ use crate::{ObjectHash, StorageError};
 /// Fields of `attune.decision.v1.DecisionRecord`.
 const REQUEST_ID: u64 = 1;
 const UID: u64 = 2;
+const LEVEL: u64 = 9;
+const VARIANT: u64 = 11;
+const MODEL: u64 = 13;
 const ITEMS: u64 = 16;
+const SLOTS: u64 = 17;
+const POLICY: u64 = 18;
+const ELIGIBLE: u64 = 19;
+const SCORES: u64 = 37;
 /// Those that name objects.
 const NAMING: [(u64, &str); 5] = [(14, "posteriors"), (20, "state"), (21, "own"), (22, "candidates"), (33, "index")];
 
@@ -14,6 +21,14 @@ const NAMING: [(u64, &str); 5] = [(14, "posteriors"), (20, "state"), (21, "own")
 pub struct RecordHead<'a> {
     pub request_id: &'a [u8],
     pub uid: &'a [u8],
+    pub level: u64,
+    pub variant: u64,
+    pub model: u64,
+    pub slots: &'a [u8],
+    /// Probability that a slot is drawn uniformly, the first of the policy's numbers; 0 where it has none.
+    pub uniform: f32,
+    pub eligible: u64,
+    pub scores: &'a [u8],
     /// In the order of `NAMING`; empty where the record names none.
     names: [&'a [u8]; NAMING.len()],
 }
@@ -34,9 +49,10 @@ impl<'a> RecordHead<'a> {
         while !rest.is_empty() {
             let key = varint(&mut rest)?;
             let (field, wire) = (key >> 3, key & 7);
+            let mut number = 0;
             let value: &[u8] = match wire {
                 VARINT => {
-                    varint(&mut rest)?;
+                    number = varint(&mut rest)?;
                     &[]
                 }
                 FIXED64 => rest.split_off(..8)?,
@@ -51,6 +67,25 @@ impl<'a> RecordHead<'a> {
                 0 => return None,
                 REQUEST_ID => &mut head.request_id,
                 UID => &mut head.uid,
+                SLOTS => &mut head.slots,
+                SCORES => &mut head.scores,
+                LEVEL | VARIANT | ELIGIBLE => {
+                    let place = match field {
+                        LEVEL => &mut head.level,
+                        VARIANT => &mut head.variant,
+                        _ => &mut head.eligible,
+                    };
+                    *place = if wire == VARINT { number } else { return None };
+                    continue;
+                }
+                MODEL => {
+                    head.model = u64::from_le_bytes(value.try_into().ok()?);
+                    continue;
+                }
+                POLICY => {
+                    head.uniform = value.first_chunk().map_or(0.0, |first| f32::from_le_bytes(*first));
+                    continue;
+                }
                 ITEMS => {
                     let mut packed = if wire == LENGTH_DELIMITED { value } else { return None };
                     while let (Some(items), false) = (items.as_deref_mut(), packed.is_empty()) {

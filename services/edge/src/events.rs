@@ -82,6 +82,7 @@ fn to_wire(parts: &Parts, event: &FeedbackEvent) -> wire::UserRecord {
         value: event.value,
         imported: false,
         in_decision: false,
+        decided: None,
     };
     wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(wire::user_record::Record::Event(message)) }
 }

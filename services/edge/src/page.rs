@@ -5,7 +5,9 @@ use crate::request::{Personalize, format_time};
 use crate::score::{HitInputs, decide};
 use crate::sets::{CandidateSet, Freshness};
 use crate::users::UserEntry;
-use attune_decision::{CohortKey, Decided, DecisionRecord, Path, ScoredItems, favourites, is_holdout, pack_slots};
+use attune_decision::{
+    CohortKey, Decided, DecisionRecord, Path, ScoredItems, favourites, is_holdout, pack_scores, pack_slots,
+};
 use attune_domain::{
     CacheStatus, Context, ItemIx, Level, LevelReason, PageType, Reason, RequestId, Source, Tier, Uid, UnixMillis,
     Variant,
@@ -216,6 +218,7 @@ fn hit(
     record.state = entry.state_object.name();
     record.own = entry.own_object.name();
     record.candidates = set.object.name();
+    record.scores = Bytes::from(pack_scores(&decided.scores));
     let objects = [&held.object, &entry.state_object, &entry.own_object, &set.object];
     parts.recorder.record(request.request_id, &record, &objects);
     Page {

@@ -67,6 +67,7 @@ fn record(n: u64, imported: bool) -> Record {
         value: 1.0,
         imported,
         in_decision: !imported,
+        decided: None,
     };
     let event = wire::user_record::Record::Event(event);
     let value = wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(event) }.encode_to_vec();

@@ -13,7 +13,7 @@ pub(crate) struct Accepted {
     pub(crate) appended: Appended,
 }
 
-/// Appends the events in one step. Their `item`, `accepted_at` and `in_decision` are decided here.
+/// Appends the events in one step. Their `item`, `accepted_at` and what the decision says are settled here.
 pub(crate) async fn accept(
     parts: &Parts,
     scope: &Scope,
@@ -25,10 +25,11 @@ pub(crate) async fn accept(
         event.accepted_at = now;
         event.imported = false;
         event.item = serving.catalogue.find(event.item_id.as_str()).unwrap_or(ItemIx::UNKNOWN);
-        event.in_decision = match event.request_id {
-            Some(request_id) if event.item.is_known() => parts.decisions.holds(request_id, event.item).await,
-            _ => false,
+        event.decided = match event.request_id {
+            Some(request_id) if event.item.is_known() => parts.decisions.slot(request_id, event.item).await,
+            _ => None,
         };
+        event.in_decision = event.decided.is_some();
     }
     let traceparent = scope.span.traceparent().to_text();
     let records = events.iter().map(|event| (event_record(event, &traceparent), Some(dedup_key(event)))).collect();

@@ -1,9 +1,10 @@
 //! The decision log's front: asynchronous and bounded; what it cannot keep it counts.
 
 use crate::recent::{RecentDecisions, StoredObjects};
+use crate::slate::{Facts, Slate};
 use crate::telemetry::{Lost, Step};
 use crate::{OriginConfig, OriginMetrics, Parts};
-use attune_domain::{ItemIx, RequestId, Uid};
+use attune_domain::{DecidedSlot, ItemIx, RequestId};
 use attune_runtime::Shutdown;
 use attune_storage::{Decision, DecisionEntry, DecisionLog, ObjectHash, RecordHead, StorageError};
 use bytes::Bytes;
@@ -56,11 +57,8 @@ impl Decisions {
     }
 
     /// Hands a record to the writer, with the objects it names; never waits.
-    pub(crate) fn record(&self, entry: DecisionEntry, objects: Vec<(ObjectHash, Bytes)>, items: &[u32]) {
-        self.recent.lock().insert(|known| {
-            known.extend_from_slice(items);
-            Some((entry.request_id, ()))
-        });
+    pub(crate) fn record(&self, entry: DecisionEntry, objects: Vec<(ObjectHash, Bytes)>) {
+        let _ours = self.recent.lock().insert(&entry.record);
         self.enqueue(Pending { entries: vec![entry], objects });
     }
 
@@ -71,10 +69,7 @@ impl Decisions {
         {
             let mut recent = self.recent.lock();
             for record in records {
-                let read = recent.insert(|items| {
-                    let head = RecordHead::read(&record, Some(items))?;
-                    Some((RequestId::from_slice(head.request_id)?, Uid::from_slice(head.uid)?))
-                });
+                let read = recent.insert(&record);
                 entries.extend(read.map(|(request_id, uid)| DecisionEntry { request_id, uid, record }));
             }
         }
@@ -93,22 +88,23 @@ impl Decisions {
         }
     }
 
-    /// Whether the item was in that decision.
-    pub(crate) async fn holds(&self, request_id: RequestId, item: ItemIx) -> bool {
-        let known = self.recent.lock().holds(request_id, item);
+    /// What that decision says of the item; none where the item was not in it.
+    pub(crate) async fn slot(&self, request_id: RequestId, item: ItemIx) -> Option<DecidedSlot> {
+        let known = self.recent.lock().slate(request_id).map(|slate| slate.decided(item));
         if let Some(known) = known {
             return known;
         }
-        let Ok(Decision::Found(record)) = self.log.get(request_id).await else { return false };
+        let Ok(Decision::Found(record)) = self.log.get(request_id).await else { return None };
         let mut items = Vec::new();
-        RecordHead::read(&record, Some(&mut items)).is_some() && items.contains(&item.0)
+        let head = RecordHead::read(&record, Some(&mut items))?;
+        Slate { items: &items, scores: head.scores, slots: head.slots, facts: Facts::of(&head) }.decided(item)
     }
 
     /// The record, waiting a little for one that is still on its way to the log.
     pub(crate) async fn get(&self, request_id: RequestId) -> Result<Decision, StorageError> {
         for _ in 0..20 {
             let found = self.log.get(request_id).await?;
-            if found != Decision::Unknown || self.recent.lock().items(request_id).is_none() {
+            if found != Decision::Unknown || self.recent.lock().slate(request_id).is_none() {
                 return Ok(found);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -22,6 +22,7 @@ mod page;
 mod posteriors;
 mod push;
 mod recent;
+mod slate;
 mod telemetry;
 mod views;
 mod watch;

@@ -219,6 +219,7 @@ pub(crate) async fn assemble(parts: &Parts, scope: &Scope, request: &PageRequest
         .collect();
     record.index = retrieved.index;
     record.candidate_limit = parts.config.candidates as u32;
+    record.scores = Bytes::from(attune_decision::pack_scores(&decided.scores));
     record.query.clone_from(&request.query);
 
     // An own list serves every page, so it comes from a page without a search or an item of its own.
@@ -501,6 +502,6 @@ fn finish(parts: &Parts, request: &PageRequest, mut record: DecisionRecord, outc
         record: Bytes::from(attune_decision::encode_record(&record)),
     };
     let objects = std::iter::once((state_hash, encoded_state)).chain(object).collect();
-    parts.decisions.record(entry, objects, &decided.items);
+    parts.decisions.record(entry, objects);
     Page { decided, ladder, state, own, serving }
 }

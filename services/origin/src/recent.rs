@@ -1,19 +1,23 @@
 //! What is remembered of decisions on their way to the log and just written: bounded, and only ever a saving.
 //!
 //! Two generations each: when the young one is full, it becomes the old one, and the one before it is forgotten.
+//! A decision takes 32 bytes and each of its items 6.25: 31 MB at 20 items a decision, at most 47 MB.
 
-use attune_domain::{ItemIx, RequestId};
-use attune_storage::ObjectHash;
+use crate::slate::{Facts, Slate};
+use attune_domain::{RequestId, Uid};
+use attune_storage::{ObjectHash, RecordHead};
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 
 /// Decisions in a generation, and the items of all of them together.
 const DECISIONS: usize = 100_000;
 const ITEMS: usize = 32 * DECISIONS;
+/// Models and policies in a generation: a change of either is rare.
+const SETTINGS: usize = 256;
 /// Object names in a generation.
 const OBJECTS: usize = 100_000;
 
-/// Items of recent decisions.
+/// Slates of recent decisions.
 #[derive(Default)]
 pub(crate) struct RecentDecisions {
     young: Generation,
@@ -26,30 +30,67 @@ struct Generation {
     slots: BTreeMap<u64, Vec<Place>>,
     decisions: usize,
     items: Vec<u32>,
+    /// Scores and kinds of the slots of each decision, packed as in its record.
+    packed: Vec<u8>,
+    settings: Vec<Setting>,
 }
 
-/// Where a decision's items are in `items`.
+/// What many decisions have in common.
+#[derive(Clone, Copy, PartialEq)]
+struct Setting {
+    model: u64,
+    uniform: f32,
+}
+
+/// Where a decision's items are in `items`, what is packed of them, and what else is known.
 struct Place {
     id: RequestId,
     start: u32,
-    end: u32,
+    packed: u32,
+    count: u16,
+    eligible: u16,
+    setting: u8,
+    level: u8,
+    variant: u8,
+    scored: bool,
 }
 
 impl Generation {
     fn is_full(&self) -> bool {
-        self.decisions >= DECISIONS || self.items.len() >= ITEMS
+        self.decisions >= DECISIONS || self.items.len() >= ITEMS || self.settings.len() >= SETTINGS
     }
 
     fn clear(&mut self) {
         self.slots.clear();
         self.decisions = 0;
         self.items.clear();
+        self.packed.clear();
+        self.settings.clear();
     }
 
     /// What was said of a decision last.
-    fn items(&self, id: RequestId) -> Option<&[u32]> {
+    fn slate(&self, id: RequestId) -> Option<Slate<'_>> {
         let place = self.slots.get(&slot_of(id))?.iter().rev().find(|place| place.id == id)?;
-        self.items.get(place.start as usize..place.end as usize)
+        let (start, packed, count) = (place.start as usize, place.packed as usize, usize::from(place.count));
+        let slots = packed + if place.scored { 2 * count } else { 0 };
+        let Setting { model, uniform } = *self.settings.get(usize::from(place.setting))?;
+        let Place { level, variant, eligible, .. } = *place;
+        Some(Slate {
+            items: self.items.get(start..start + count)?,
+            scores: self.packed.get(packed..slots)?,
+            slots: self.packed.get(slots..slots + count.div_ceil(4))?,
+            facts: Facts { model, uniform, eligible, level, variant },
+        })
+    }
+
+    /// Its number. There is room for one more.
+    fn setting(&mut self, setting: Setting) -> u8 {
+        let known = self.settings.iter().rposition(|known| *known == setting);
+        let at = known.unwrap_or_else(|| {
+            self.settings.push(setting);
+            self.settings.len() - 1
+        });
+        at as u8
     }
 }
 
@@ -59,36 +100,42 @@ fn slot_of(id: RequestId) -> u64 {
 }
 
 impl RecentDecisions {
-    /// `write` appends a decision's items and says whose they are; nothing is kept where it does not.
-    pub(crate) fn insert<T>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u32>) -> Option<(RequestId, T)>,
-    ) -> Option<(RequestId, T)> {
+    /// Remembers an encoded record and says whose it is; nothing is kept of bytes that are none.
+    pub(crate) fn insert(&mut self, record: &[u8]) -> Option<(RequestId, Uid)> {
         if self.young.is_full() {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        let Generation { slots, decisions, items } = &mut self.young;
-        let start = items.len();
-        let written = write(items);
-        match &written {
-            Some((id, _)) => {
-                let place = Place { id: *id, start: start as u32, end: items.len() as u32 };
-                slots.entry(slot_of(*id)).or_default().push(place);
-                *decisions += 1;
-            }
-            None => items.truncate(start),
+        let young = &mut self.young;
+        let start = young.items.len();
+        let read = RecordHead::read(record, Some(&mut young.items)).and_then(|head| {
+            let count = u16::try_from(young.items.len() - start).ok()?;
+            Some((RequestId::from_slice(head.request_id)?, Uid::from_slice(head.uid)?, count, head))
+        });
+        let Some((id, uid, count, head)) = read else {
+            young.items.truncate(start);
+            return None;
+        };
+        let facts = Facts::of(&head);
+        let packed = young.packed.len() as u32;
+        let scored = head.scores.len() == 2 * usize::from(count);
+        if scored {
+            young.packed.extend_from_slice(head.scores);
         }
-        written
+        let slots = usize::from(count).div_ceil(4);
+        let end = young.packed.len() + slots;
+        young.packed.extend_from_slice(&head.slots[..head.slots.len().min(slots)]);
+        young.packed.resize(end, 0);
+        let Facts { model, uniform, eligible, level, variant } = facts;
+        let setting = young.setting(Setting { model, uniform });
+        let place = Place { id, start: start as u32, packed, count, eligible, setting, level, variant, scored };
+        young.slots.entry(slot_of(id)).or_default().push(place);
+        young.decisions += 1;
+        Some((id, uid))
     }
 
-    pub(crate) fn items(&self, id: RequestId) -> Option<&[u32]> {
-        [&self.young, &self.old].into_iter().find_map(|generation| generation.items(id))
-    }
-
-    /// Whether the item was in that decision, where it is known.
-    pub(crate) fn holds(&self, id: RequestId, item: ItemIx) -> Option<bool> {
-        self.items(id).map(|items| items.contains(&item.0))
+    pub(crate) fn slate(&self, id: RequestId) -> Option<Slate<'_>> {
+        [&self.young, &self.old].into_iter().find_map(|generation| generation.slate(id))
     }
 }
 
@@ -116,9 +163,25 @@ impl StoredObjects {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use attune_decision::{DecisionRecord, Slot, encode_record, pack_scores, pack_slots};
+    use attune_domain::{ItemIx, SlotKind};
+    use bytes::Bytes;
 
     fn id(n: u32) -> RequestId {
         RequestId::new(n.into(), [0; 10])
+    }
+
+    fn record(n: u32, items: &[u32]) -> DecisionRecord {
+        DecisionRecord {
+            request_id: Bytes::copy_from_slice(&id(n).0),
+            uid: Bytes::from_static(&[1; 17]),
+            items: items.to_vec(),
+            ..DecisionRecord::default()
+        }
+    }
+
+    fn items(recent: &RecentDecisions, n: u32) -> Option<&[u32]> {
+        recent.slate(id(n)).map(|slate| slate.items)
     }
 
     #[test]
@@ -126,19 +189,49 @@ mod tests {
         let mut recent = RecentDecisions::default();
         let last = 3 * DECISIONS as u32 + 7;
         for n in 0..=last {
-            recent.insert(|items| {
-                items.extend([n, n + 1]);
-                (n % 10 != 3).then_some((id(n), ()))
-            });
+            let record = encode_record(&record(n, &[n, n + 1]));
+            let bytes = if n % 10 == 3 { &record[1..] } else { &record[..] };
+            assert_eq!(recent.insert(bytes).is_some(), n % 10 != 3, "{n}");
         }
-        assert_eq!(recent.holds(id(last), ItemIx(last + 1)), Some(true));
-        assert_eq!(recent.holds(id(last), ItemIx(last - 1)), Some(false));
-        assert_eq!(
-            recent.items(id(last - DECISIONS as u32 + 2)),
-            Some(&[last + 2 - DECISIONS as u32, last + 3 - DECISIONS as u32][..])
-        );
-        assert_eq!(recent.items(id(13)), None);
-        assert_eq!(recent.items(id(0)), None);
+        assert_eq!(items(&recent, last), Some(&[last, last + 1][..]));
+        let older = last - DECISIONS as u32 + 2;
+        assert_eq!(items(&recent, older), Some(&[older, older + 1][..]));
+        assert_eq!((items(&recent, 13), items(&recent, 0)), (None, None));
         assert!(recent.young.decisions <= DECISIONS && recent.old.decisions <= DECISIONS);
+        assert_eq!(size_of::<Place>(), 32);
+    }
+
+    #[test]
+    fn a_slot_is_told_as_it_was_recorded() {
+        let slots = [(false, false), (true, false), (true, true), (false, false), (false, true)]
+            .map(|(exploration, uniform)| Slot { exploration, uniform });
+        let told = DecisionRecord {
+            level: 1,
+            variant: 0,
+            model: 77,
+            policy: vec![0.02, 30.0],
+            eligible: 400,
+            slots: Bytes::from(pack_slots(&slots)),
+            scores: Bytes::from(pack_scores(&[0.5, 0.3, 0.9, 0.3, 0.1])),
+            ..record(1, &[10, 11, 12, 13, 14])
+        };
+        let favourites = DecisionRecord { variant: 1, level: 4, slots: Bytes::from(vec![0; 2]), ..record(2, &[5, 6, 7, 8, 9]) };
+        let mut recent = RecentDecisions::default();
+        for record in [&told, &favourites, &record(3, &[])] {
+            recent.insert(&encode_record(record)).unwrap();
+        }
+        let slate = recent.slate(id(1)).unwrap();
+        let slot = |item| slate.decided(ItemIx(item)).unwrap();
+        let ideal: Vec<u16> = (10..15).map(|item| slot(item).ideal_position).collect();
+        assert_eq!(ideal, [1, 2, 0, 3, 4]);
+        assert_eq!([10, 11, 12].map(|item| slot(item).kind), [SlotKind::Exploit, SlotKind::Explore, SlotKind::Uniform]);
+        assert!((slot(12).propensity.unwrap() - 0.02 / 400.0).abs() < 1e-9);
+        assert!((slot(14).score.unwrap() - 0.1).abs() < 1e-4);
+        assert_eq!((slot(10).model, slot(10).propensity, slot(13).position), (77, None, 3));
+        assert_eq!(slate.decided(ItemIx(5)), None);
+
+        let favourite = recent.slate(id(2)).unwrap().decided(ItemIx(7)).unwrap();
+        assert_eq!((favourite.score, favourite.position, favourite.ideal_position), (None, 2, 2));
+        assert_eq!(recent.slate(id(3)).unwrap().decided(ItemIx(7)), None);
     }
 }

@@ -84,6 +84,7 @@ mod tests {
             value: 1.0,
             imported: false,
             in_decision: false,
+            decided: None,
         }
     }
 

@@ -254,6 +254,7 @@ async fn trending_follows_live_events_only() {
             value: 1.0,
             imported,
             in_decision: false,
+            decided: None,
         };
         let record = wire::UserRecord {
             uid: event.uid.0.to_vec().into(),

@@ -151,8 +151,39 @@ impl From<&domain::LoggedEvent> for wire::Event {
             value: e.value,
             imported: e.imported,
             in_decision: e.in_decision,
+            decided: e.decided.map(Into::into),
         }
     }
+}
+
+impl From<domain::DecidedSlot> for wire::Decided {
+    fn from(d: domain::DecidedSlot) -> Self {
+        Self {
+            position: d.position.into(),
+            ideal_position: d.ideal_position.into(),
+            slot: d.kind.code().into(),
+            variant: d.variant.code().into(),
+            level: d.level.code().into(),
+            model: d.model,
+            propensity: d.propensity,
+            score: d.score,
+        }
+    }
+}
+
+fn decided(d: &wire::Decided) -> Result<domain::DecidedSlot, WireError> {
+    let code = |n: u32| u8::try_from(n).unwrap_or(u8::MAX);
+    let place = |n: u32| u16::try_from(n).map_err(|_| WireError::new("decided.position", "is out of range"));
+    Ok(domain::DecidedSlot {
+        position: place(d.position)?,
+        ideal_position: place(d.ideal_position)?,
+        kind: domain::SlotKind::from_code(code(d.slot)).ok_or(WireError::new("decided.slot", "unknown"))?,
+        variant: domain::Variant::from_code(code(d.variant)).ok_or(WireError::new("decided.variant", "unknown"))?,
+        level: domain::Level::from_code(code(d.level)).ok_or(WireError::new("decided.level", "unknown"))?,
+        model: d.model,
+        propensity: d.propensity,
+        score: d.score,
+    })
 }
 
 pub fn event(uid: domain::Uid, e: &wire::Event) -> Result<domain::LoggedEvent, WireError> {
@@ -175,6 +206,7 @@ pub fn event(uid: domain::Uid, e: &wire::Event) -> Result<domain::LoggedEvent, W
         value: e.value,
         imported: e.imported,
         in_decision: e.in_decision,
+        decided: e.decided.as_ref().map(decided).transpose()?,
     })
 }
 

@@ -46,6 +46,7 @@ pub fn decided(user: u32, request: u32, item: u32, kind: EventKind) -> Event {
         value: 1.0,
         imported: false,
         in_decision: true,
+        decided: None,
     }
 }
 
