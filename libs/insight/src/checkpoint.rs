@@ -5,7 +5,7 @@ use crate::insight::{Insight, State};
 use crate::{ConfigError, window::Window};
 
 /// First byte of a checkpoint; another layout has another.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {

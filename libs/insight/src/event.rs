@@ -1,18 +1,9 @@
 //! What goes in. Each value is already resolved: whoever fills these has looked the item up and read the decision.
 
+pub use attune_domain::SlotKind;
 use attune_domain::{ItemIx, RequestId, Segment, Source, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// How the item of a slot was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SlotKind {
-    Exploit,
-    /// Thompson sampling took an item that its posterior mean would not have shown.
-    Explore,
-    /// Drawn uniformly from the eligible candidates.
-    Uniform,
-}
 
 /// What the decision knew about one slot. Impressions have it; outcomes may carry it, which spares them the join.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,8 +15,9 @@ pub struct Decided {
     pub visitor: u64,
     /// [`attune_domain::ModelVersion::code`].
     pub model: u64,
-    /// Calibrated probability of a click, given at serving.
-    pub score: f32,
+    /// Calibrated probability of a click, given at serving. None where the list was not scored, which says nothing of
+    /// a model.
+    pub score: Option<f32>,
     /// The item's score under the popularity baseline, at least 0.
     pub popularity: f32,
     /// Probability, under the policy, that the slot showed this item in its way ([`Decided::kind`]).
@@ -39,6 +31,7 @@ pub struct Decided {
     pub ideal_position: u16,
     /// Group of items that regret is computed over.
     pub arm: u8,
+    #[serde(with = "slot_code")]
     pub kind: SlotKind,
     #[serde(with = "source_code")]
     pub source: Source,
@@ -170,5 +163,6 @@ macro_rules! by_code {
         }
     };
 }
+by_code!(slot_code, attune_domain::SlotKind);
 by_code!(source_code, attune_domain::Source);
 by_code!(segment_code, attune_domain::Segment);

@@ -259,8 +259,10 @@ impl State {
         if let Some(sketch) = self.bandit.slot(now, at) {
             sketch.shown(decided);
         }
-        if let Some(sketch) = self.models.slot(now, at) {
-            sketch.at(decided.model).shown(decided);
+        if let Some(score) = decided.score
+            && let Some(sketch) = self.models.slot(now, at)
+        {
+            sketch.at(decided.model).shown(decided, score);
         }
         self.examine(decided, Column::Shown);
     }
@@ -276,8 +278,10 @@ impl State {
         }
         match kind {
             OutcomeKind::Click => {
-                if let Some(sketch) = self.models.slot(now, at) {
-                    sketch.at(decided.model).clicked(decided);
+                if let Some(score) = decided.score
+                    && let Some(sketch) = self.models.slot(now, at)
+                {
+                    sketch.at(decided.model).clicked(decided, score);
                 }
                 self.examine(decided, Column::Clicked);
             }
@@ -333,7 +337,8 @@ impl State {
 
 /// Brings what a decision claims into the range of its sketches.
 fn sound(decided: Decided) -> Decided {
-    Decided { score: within(decided.score, 1.0), popularity: decided.popularity.max(0.0), ..decided }
+    let score = decided.score.map(|score| within(score, 1.0));
+    Decided { score, popularity: decided.popularity.max(0.0), ..decided }
 }
 
 fn within(value: f32, most: f32) -> f32 {

@@ -37,13 +37,14 @@ fn discount(position: usize) -> f64 {
 }
 
 impl Model {
-    pub(crate) fn shown(&mut self, decided: &Decided) {
-        self.calibration.shown(decided.score);
-        let (visitor, score) = (decided.visitor, f64::from(decided.score));
+    pub(crate) fn shown(&mut self, decided: &Decided, score: f32) {
+        self.calibration.shown(score);
+        let visitor = decided.visitor;
         if decided.position == 0 {
-            self.top.add(decided.score);
+            self.top.add(score);
             self.slots.add(visitor, REQUESTS, 1);
         }
+        let score = f64::from(score);
         if usize::from(decided.position) < DEPTH {
             self.slots.add(visitor, SHOWN, 1);
             self.slots.add(visitor, SCORES, fixed(score));
@@ -53,8 +54,8 @@ impl Model {
         }
     }
 
-    pub(crate) fn clicked(&mut self, decided: &Decided) {
-        self.calibration.clicked(decided.score);
+    pub(crate) fn clicked(&mut self, decided: &Decided, score: f32) {
+        self.calibration.clicked(score);
         if usize::from(decided.position) < DEPTH {
             self.slots.add(decided.visitor, decided.position.into(), 1);
         }

@@ -13,7 +13,7 @@ fn model(seed: u64, impressions: u64, factor: f64) -> (ModelReport, f64) {
         let score: f64 = scores.sample(&mut rng);
         squares += (score * (factor - 1.0)).powi(2);
         let is_clicked = chance(&mut rng, score * factor);
-        world.show_clicked(Decided { score: score as f32, ..decided(START, visitor) }, is_clicked);
+        world.show_clicked(Decided { score: Some(score as f32), ..decided(START, visitor) }, is_clicked);
     }
     (world.report().models[0], (squares / impressions as f64).sqrt())
 }
@@ -53,10 +53,11 @@ fn the_interval_covers_the_truth() {
 fn confidence_is_of_first_slots_and_versions_stay_apart() {
     let mut world = World::new(Config::default());
     for visitor in 0..1_000u64 {
-        let first = Decided { score: (visitor % 100) as f32 / 100.0, model: 7, ..decided(START, visitor) };
+        let first = Decided { score: Some((visitor % 100) as f32 / 100.0), model: 7, ..decided(START, visitor) };
         world.show_clicked(first, false);
-        world.show_clicked(Decided { position: 1, score: 0.001, ..first }, false);
-        world.show_clicked(Decided { model: 9, score: 0.25, ..first }, false);
+        world.show_clicked(Decided { position: 1, score: Some(0.001), ..first }, false);
+        world.show_clicked(Decided { score: None, ..first }, true);
+        world.show_clicked(Decided { model: 9, score: Some(0.25), ..first }, false);
     }
     let report = world.report();
     let [seven, nine] = report.models[..] else { panic!("two versions: {:?}", report.models) };

@@ -35,7 +35,7 @@ fn observe(insight: &mut Insight, &(a, b, minute): &Seed) {
     let facts = u64::from(item.0) * 7 + u64::from(request.0[1]) * 31 + visitor * 101;
     let decided = Decided {
         model: facts % 11,
-        score: share(facts * 13),
+        score: (facts % 5 > 0).then(|| share(facts * 13)),
         popularity: share(facts * 29),
         propensity: (facts % 3 == 0).then_some(0.02 / (1.0 + (facts % 50) as f32)),
         item_age: (facts % 4 != 0).then(|| Duration::from_secs(facts * 3_000)),
@@ -209,7 +209,7 @@ fn a_busy_day_stays_within_its_bound() {
         let visitor = next() % 10_000;
         let decided = Decided {
             model: next() % 8,
-            score: share(next()).powi(3),
+            score: Some(share(next()).powi(3)),
             popularity: share(next()).powi(4),
             category: (next() % 300) as u16,
             position: (next() % 20) as u16,

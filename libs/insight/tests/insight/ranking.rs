@@ -52,7 +52,7 @@ fn slates(seed: u64, requests: u64, uniform: f64, scale: f64) -> (ModelReport, T
             let one = Decided {
                 position: slot as u16,
                 ideal_position: better as u16,
-                score: (relevance[slot] * scale) as f32,
+                score: Some((relevance[slot] * scale) as f32),
                 kind: kinds[slot],
                 ..decided(START, request)
             };

@@ -24,7 +24,7 @@ pub(crate) fn decided(at: UnixMillis, visitor: u64) -> Decided {
         at,
         visitor,
         model: 1,
-        score: 0.1,
+        score: Some(0.1),
         popularity: 0.1,
         propensity: None,
         item_age: None,
