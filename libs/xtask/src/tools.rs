@@ -5,13 +5,16 @@
 //! Removing the folder is how to get newer ones.
 
 mod debian;
+mod kafka;
+mod prometheus;
+mod redis;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
 #[derive(Debug, Args)]
 pub(crate) struct ToolsArgs {
@@ -31,6 +34,10 @@ enum Tool {
     Amtool,
     Prometheus,
     Alertmanager,
+    /// A Redis server and its command line
+    Redis,
+    /// Runs the classes of a Kafka broker
+    Kafka,
 }
 
 impl Tool {
@@ -40,29 +47,23 @@ impl Tool {
             Self::Amtool => "amtool",
             Self::Prometheus => "prometheus",
             Self::Alertmanager => "alertmanager",
+            Self::Redis => "redis",
+            Self::Kafka => "kafka",
         }
     }
 
-    const fn package(self) -> &'static str {
+    /// What is in `bin` when it is installed; the first is printed.
+    const fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::Promtool => "promtool",
-            Self::Prometheus => "prometheus",
-            Self::Amtool | Self::Alertmanager => "prometheus-alertmanager",
+            Self::Promtool => &["promtool"],
+            Self::Amtool => &["amtool"],
+            Self::Prometheus => &["prometheus"],
+            Self::Alertmanager => &["alertmanager"],
+            Self::Redis => &redis::PROGRAMS,
+            Self::Kafka => &["kafka"],
         }
     }
 }
-
-/// Debian's build reads its default templates from below `/usr/share`. They are shown to it there in a view of the file system
-/// that only it has.
-const ALERTMANAGER: &str = r#"#!/bin/sh
-here=$(dirname "$(readlink -f "$0")")
-if [ -e /usr/share/prometheus/alertmanager/default.tmpl ]; then
-    exec "$here/usr/bin/prometheus-alertmanager" "$@"
-fi
-exec unshare --user --map-root-user --mount sh -c '
-    mount -t overlay overlay -o "lowerdir=$0/usr/share:/usr/share" /usr/share &&
-    exec "$0/usr/bin/prometheus-alertmanager" "$@"' "$here" "$@"
-"#;
 
 pub(crate) fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
     let folder = folder()?;
@@ -84,7 +85,8 @@ pub(crate) fn folder() -> anyhow::Result<PathBuf> {
 
 fn find(folder: &Path, tools: &[Tool], offline: bool) -> anyhow::Result<Vec<(Tool, PathBuf)>> {
     let bin = folder.join("bin");
-    let missing = || tools.iter().copied().filter(|tool| !bin.join(tool.name()).exists()).collect::<Vec<_>>();
+    let is_there = |tool: Tool| tool.programs().iter().all(|program| bin.join(program).exists());
+    let missing = || tools.iter().copied().filter(|tool| !is_there(*tool)).collect::<Vec<_>>();
     if !missing().is_empty() && !offline {
         fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
         let lock = File::create(folder.join(".lock")).context("create the lock of the tools folder")?;
@@ -94,51 +96,65 @@ fn find(folder: &Path, tools: &[Tool], offline: bool) -> anyhow::Result<Vec<(Too
     if let Some(tool) = missing().first() {
         bail!("{0} is not installed: `cargo xtask tools {0}` does that", tool.name());
     }
-    Ok(tools.iter().map(|&tool| (tool, bin.join(tool.name()))).collect())
+    Ok(tools.iter().map(|&tool| (tool, bin.join(tool.programs()[0]))).collect())
 }
 
+/// One that cannot be had does not keep the others away.
 fn install(folder: &Path, tools: &[Tool]) -> anyhow::Result<()> {
-    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package()).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    if packages.is_empty() {
-        return Ok(());
+    let mut failures = Vec::new();
+    let mut keep = |done: anyhow::Result<()>| {
+        if let Err(error) = done {
+            failures.push(format!("{error:#}"));
+        }
+    };
+    keep(prometheus::install(folder, tools));
+    if tools.contains(&Tool::Redis) {
+        keep(redis::install(folder).context("install redis"));
     }
-    let work =
-        tempfile::Builder::new().prefix(".installing-").tempdir_in(folder).context("create a folder to work in")?;
-    for archive in debian::download(work.path(), &packages)? {
-        let place = folder.join(format!("{}-{}", archive.package, archive.version));
-        if place.exists() {
-            fs::remove_dir_all(&place).with_context(|| format!("replace {}", place.display()))?;
-        }
-        let unpacked = work.path().join(archive.package);
-        debian::unpack(&archive, &unpacked)?;
-        if archive.package == Tool::Alertmanager.package() {
-            write_script(&unpacked.join("alertmanager"), ALERTMANAGER)?;
-        }
-        fs::rename(&unpacked, &place).with_context(|| format!("move {} into place", archive.package))?;
-        for tool in ALL.iter().filter(|tool| tool.package() == archive.package) {
-            let target = match tool {
-                Tool::Alertmanager => place.join("alertmanager"),
-                _ => place.join("usr/bin").join(tool.name()),
-            };
-            check(*tool, &target)?;
-            link(&target, &folder.join("bin").join(tool.name()))?;
-        }
+    if tools.contains(&Tool::Kafka) {
+        keep(kafka::install(folder).context("install kafka"));
+    }
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\nxtask: "));
     }
     Ok(())
 }
 
-const ALL: [Tool; 4] = [Tool::Promtool, Tool::Amtool, Tool::Prometheus, Tool::Alertmanager];
+/// A folder that is gone at the end, on the file system of the tools.
+fn work_folder(folder: &Path) -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(".installing-").tempdir_in(folder).context("create a folder to work in")
+}
 
-fn check(tool: Tool, path: &Path) -> anyhow::Result<()> {
-    let answer = Command::new(path).arg("--version").stdin(Stdio::null()).output();
+/// Moves what is ready to where it is used, in place of what was there.
+fn put(ready: &Path, place: &Path) -> anyhow::Result<()> {
+    if place.exists() {
+        fs::remove_dir_all(place).with_context(|| format!("replace {}", place.display()))?;
+    }
+    fs::rename(ready, place).with_context(|| format!("move {} into place", place.display()))
+}
+
+/// Its answer shows that a program runs on this machine.
+fn check(path: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let answer = Command::new(path).args(arguments).stdin(Stdio::null()).output();
     let answer = answer.with_context(|| format!("start {}", path.display()))?;
     if !answer.status.success() {
         let said = String::from_utf8_lossy(&answer.stderr);
-        bail!("{} does not run on this machine: {}", tool.name(), said.trim());
+        bail!("{} does not run on this machine: {}", path.display(), said.trim());
     }
     Ok(())
+}
+
+/// What a command says on stdout, or why it failed.
+fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let answer = command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {program}"))?;
+    let Output { status, stdout, stderr } = answer;
+    if !status.success() {
+        let text = String::from_utf8_lossy(&stderr);
+        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+        bail!("{what}: {program} failed: {last}");
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
 fn write_script(path: &Path, text: &str) -> anyhow::Result<()> {

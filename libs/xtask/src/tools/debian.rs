@@ -1,16 +1,24 @@
-//! Packages of Debian's `sid`, from the mirror that the machine's own apt uses, without touching the machine's apt.
+//! Debian's packages, from the mirror that the machine's own apt uses, without touching the machine's apt.
 //!
 //! apt-get gets a source list, lists, a cache and an empty package status of its own; signatures are checked as always.
 
-use anyhow::{Context as _, bail};
+use super::said;
+use anyhow::Context as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-const SUITE: &str = "sid";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Suites under whose name a machine may know the main archive, beside its release's code name.
 const ALIASES: [&str; 6] = ["stable", "oldstable", "testing", "unstable", "sid", "experimental"];
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Suite {
+    /// The release that the machine runs: for programs that use its libraries.
+    Own,
+    /// The newest, for programs that need only a C library.
+    Sid,
+}
 
 pub(super) struct Archive {
     pub(super) package: &'static str,
@@ -18,28 +26,32 @@ pub(super) struct Archive {
     file: PathBuf,
 }
 
-/// Downloads into `folder`, dependencies left out: the packages used here need only a C library.
-pub(super) fn download(folder: &Path, packages: &[&'static str]) -> anyhow::Result<Vec<Archive>> {
+/// Downloads into `folder`, dependencies left out.
+pub(super) fn download(folder: &Path, suite: Suite, packages: &[&'static str]) -> anyhow::Result<Vec<Archive>> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = field(&release, "ID").filter(|id| *id == "debian").and_then(|_| field(&release, "VERSION_CODENAME"));
     let codename = codename.with_context(|| {
-        format!("{} come from Debian's {SUITE}, and this machine is not Debian: put the programs into the tools folder's bin/ yourself", packages.join(", "))
+        format!("{} come from Debian, and this machine is not Debian: put the programs into the tools folder's bin/ yourself", packages.join(", "))
     })?;
     let uris = said(apt_get().args(["update", "--print-uris"]), "ask apt-get for its mirror")?;
     let mirror = mirror(&uris, codename).with_context(|| {
         format!("apt-get knows no mirror of Debian {codename}: see /etc/apt/sources.list and /etc/apt/sources.list.d")
     })?;
+    let suite = match suite {
+        Suite::Own => codename,
+        Suite::Sid => "sid",
+    };
 
     let apt = folder.join("apt");
     for part in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(apt.join(part)).context("create folders for apt-get")?;
     }
     let signed = if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-    fs::write(apt.join("sources.list"), format!("deb {signed}{mirror} {SUITE} main\n"))
+    fs::write(apt.join("sources.list"), format!("deb {signed}{mirror} {suite} main\n"))
         .context("write a source list")?;
     fs::write(apt.join("status"), "").context("write a package status")?;
 
-    eprintln!("reading the package lists of Debian {SUITE}");
+    eprintln!("reading the package lists of Debian {suite}");
     said(own(&apt).arg("update"), "read the package lists")?;
     eprintln!("downloading {}", packages.join(", "));
     said(own(&apt).arg("download").args(packages).current_dir(folder), "download the packages")?;
@@ -60,7 +72,12 @@ fn archive(folder: &Path, package: &'static str) -> anyhow::Result<Archive> {
     });
     let file = file.with_context(|| format!("apt-get downloaded no {package}"))?;
     let version = said(Command::new("dpkg-deb").arg("-f").arg(&file).arg("Version"), "read a package's version")?;
-    Ok(Archive { package, version: version.trim().to_owned(), file })
+    Ok(Archive { package, version: without_epoch(version.trim()).to_owned(), file })
+}
+
+/// A colon would end the path where folders are listed.
+fn without_epoch(version: &str) -> &str {
+    version.split_once(':').map_or(version, |(_, rest)| rest)
 }
 
 fn apt_get() -> Command {
@@ -93,19 +110,6 @@ fn own(apt: &Path) -> Command {
     }
     command.args(["-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false", "-q"]);
     command
-}
-
-/// What a command says on stdout, or why it failed.
-fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let answer = command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {program}"))?;
-    let Output { status, stdout, stderr } = answer;
-    if !status.success() {
-        let text = String::from_utf8_lossy(&stderr);
-        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-        bail!("{what}: {program} failed: {last}");
-    }
-    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
 /// A value of `/etc/os-release`.
@@ -144,6 +148,12 @@ mod tests {
         assert_eq!(mirror(URIS, "trixie"), None);
         assert_eq!(mirror(&URIS.replace("/bookworm/", "/stable/"), "bookworm"), Some("http://mirror.example/debian"));
         assert_eq!(mirror("", "bookworm"), None);
+    }
+
+    #[test]
+    fn versions_name_folders() {
+        assert_eq!(without_epoch("5:7.0.15-1~deb12u10"), "7.0.15-1~deb12u10");
+        assert_eq!(without_epoch("3.5.3+ds1-6"), "3.5.3+ds1-6");
     }
 
     #[test]
