@@ -27,13 +27,16 @@ pub enum StorageError {
     /// dedup identities and expected offsets make a second try harmless.
     #[error("store is unavailable")]
     Unavailable,
+    /// A server refused the connection, or could not be reached at all.
+    #[error("cannot use {address}: {reason}")]
+    Connect { address: String, reason: String },
 }
 
 impl StorageError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Overloaded | Self::Unavailable | Self::InUse { .. } => true,
+            Self::Overloaded | Self::Unavailable | Self::Connect { .. } | Self::InUse { .. } => true,
             Self::Io(_)
             | Self::Corrupt { .. }
             | Self::Invalid { .. }

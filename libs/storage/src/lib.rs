@@ -17,6 +17,7 @@ mod membership;
 mod memory;
 mod offset;
 mod progress;
+mod redis;
 mod references;
 mod remote;
 
@@ -29,6 +30,7 @@ pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
 pub use membership::{Applied, Membership};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
 pub use offset::{MAX_PARTITIONS, first_offset, partition_for, partition_of};
+pub use redis::{REDIS_COMMANDS, RedisFamily, RedisFeatureStore, RedisMemory, RedisObserver, RedisOptions, RedisUse};
 pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 

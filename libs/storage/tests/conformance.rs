@@ -23,7 +23,9 @@ macro_rules! suite {
         mod $backend {$(
             #[tokio::test]
             async fn $case() {
-                let held = crate::backends::$module::$backend().await;
+                // None where the engine is not installed, which has been said.
+                let held: Option<crate::backends::Held<_>> = crate::backends::$module::$backend().await.into();
+                let Some(held) = held else { return };
                 super::$case(held.store.clone(), &held.time).await;
             }
         )+}

@@ -23,6 +23,9 @@ pub(super) fn to_status(error: StorageError) -> Status {
         }
         StorageError::Overloaded => (Code::ResourceExhausted, Kind::Overloaded(Unit {})),
         StorageError::Unavailable => (Code::Unavailable, Kind::Unavailable(Unit {})),
+        StorageError::Connect { address, reason } => {
+            (Code::Unavailable, Kind::Connect(fault::Connect { address, reason }))
+        }
     };
     Status::with_details(code, message, Fault { fault: Some(kind) }.encode_to_vec().into())
 }
@@ -40,6 +43,7 @@ pub(super) fn from_status(status: &Status) -> StorageError {
         }
         Some(Kind::Overloaded(Unit {})) => StorageError::Overloaded,
         Some(Kind::Unavailable(Unit {})) => StorageError::Unavailable,
+        Some(Kind::Connect(fault::Connect { address, reason })) => StorageError::Connect { address, reason },
         // Not from a store: from the transport, or a server in between.
         None => match status.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => StorageError::Unavailable,
@@ -66,6 +70,7 @@ mod tests {
             StorageError::FormatVersion { found: 9, supported: 1 },
             StorageError::Overloaded,
             StorageError::Unavailable,
+            StorageError::Connect { address: "127.0.0.1:6379".into(), reason: "refused".into() },
         ];
         for error in all {
             assert_eq!(from_status(&to_status(error.clone())), error);
