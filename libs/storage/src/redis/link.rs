@@ -77,13 +77,14 @@ impl Link {
         let address = address(&config.server);
         let failed = |e: &Error| StorageError::Connect { address: address.clone(), reason: reason(e) };
         let client = client.map_err(|e| failed(&e))?;
+        let expected = if config.uses_rustls() { "answer by TLS" } else { "answer" };
         let started = tokio::time::timeout(options.connect_timeout, client.init()).await;
         let error = match started {
             Ok(Ok(_)) => None,
             Ok(Err(e)) => Some(failed(&e)),
             Err(_) => Some(StorageError::Connect {
                 address: address.clone(),
-                reason: format!("no answer within {:?}", options.connect_timeout),
+                reason: format!("no {expected} within {:?}", options.connect_timeout),
             }),
         };
         let link = Self {
@@ -198,6 +199,11 @@ impl Drop for Link {
 /// In one line.
 fn reason(error: &Error) -> String {
     let text = error.details().split_whitespace().collect::<Vec<_>>().join(" ");
+    // The client shows an i/o error as Rust does.
+    let text = match text.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"')) {
+        Some((message, _)) => message.to_owned(),
+        None => text,
+    };
     match error.kind() {
         ErrorKind::Auth | ErrorKind::Tls => format!("{}: {text}", error.kind().to_str()),
         _ => text,

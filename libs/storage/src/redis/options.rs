@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The client would take any other for `redis`.
+const SCHEMES: [&str; 6] =
+    ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://", "redis-sentinel://", "rediss-sentinel://"];
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What became of a command, for whoever counts.
@@ -80,7 +83,8 @@ impl RedisOptions {
     /// What the client takes.
     pub(super) fn config(&self) -> Result<Config, StorageError> {
         // The client's own message may repeat the URL, and with it the password.
-        let mut config = Config::from_url(&self.url).map_err(|_| {
+        let config = Config::from_url(&self.url).ok().filter(|_| SCHEMES.iter().any(|s| self.url.starts_with(s)));
+        let mut config = config.ok_or_else(|| {
             StorageError::invalid("url", "must be redis://, redis-cluster:// or redis-sentinel://, with rediss for TLS")
         })?;
         if let Some(file) = &self.password_file {

@@ -273,20 +273,25 @@ mod tests {
                 bytes.truncate(at);
                 prop_assert!(decode(&bytes).is_err());
             } else {
-                bytes[at] ^= 1 << bit;
+                bytes[at] ^= 1u8 << bit;
                 drop(decode(&bytes));
             }
         }
 
-        /// Times up to three days apart, values up to 16,383.
+        /// Times up to three days apart, a fifth of each kind, dwell of up to four hours, conversions of up to 20,000.00.
         #[test]
         fn a_full_window_takes_800_bytes_at_most(
-            gaps in prop::collection::vec((1i64..3 * 86_400_000, 0u32..500_000, any::<u64>(), any::<u8>(), 1u16..16_384), 50),
+            events in prop::collection::vec((1i64..3 * 86_400_000, 0u32..500_000, any::<u64>(), 1u32..16_384, 1u32..2_000_000), 50),
         ) {
             let mut at = START;
-            let picks: Vec<Pick> = gaps.iter().map(|&(gap, item, key, n, value)| {
+            let picks: Vec<Pick> = (0u8..).zip(&events).map(|(n, &(gap, item, key, seconds, cents))| {
                 at += gap;
-                (item, at, key, n, value.into())
+                let value = match kind(n) {
+                    EventKind::Dwell => seconds as f32,
+                    EventKind::Conversion => cents as f32,
+                    _ => 1.0,
+                };
+                (item, at, key, n, value)
             }).collect();
             let state = UserState {
                 window: window(&picks),
