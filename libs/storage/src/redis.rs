@@ -80,7 +80,8 @@ pub struct RedisFeatureStore {
 }
 
 impl RedisFeatureStore {
-    /// Refuses a server that cannot be used, saying why, within `connect_timeout`.
+    /// Refuses a server that cannot be reached, or not be used, and says why; within `connect_timeout` for each step:
+    /// reaching it, asking what it is, connecting for good.
     pub async fn connect(options: RedisOptions, features: FeatureOptions) -> Result<Self, StorageError> {
         options.check()?;
         let probe = Link::probe(&options).await?;

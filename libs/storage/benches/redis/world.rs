@@ -2,12 +2,12 @@
 
 use attune_domain::{EventKey, EventKind, ItemIx, StateVersion, Uid, UserState, WindowEvent};
 
-pub const NOW: i64 = 1_764_000_000_000;
+pub(crate) const NOW: i64 = 1_764_000_000_000;
 const ITEMS: f64 = 10_000.0;
 
-pub struct World(u64);
+pub(crate) struct World(u64);
 
-pub fn uid(n: u32) -> Uid {
+pub(crate) fn uid(n: u32) -> Uid {
     let mut world = World::new(u64::from(n) << 8);
     let mut bytes = [1; 17];
     bytes[1..9].copy_from_slice(&world.bits().to_le_bytes());
@@ -16,23 +16,23 @@ pub fn uid(n: u32) -> Uid {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// SplitMix64.
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
 
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub fn event(&mut self, at: i64) -> WindowEvent {
+    pub(crate) fn event(&mut self, at: i64) -> WindowEvent {
         let (kind, value) = match (self.share() * 100.0) as u32 {
             0..70 => (EventKind::Click, 1.0),
             70..85 => (EventKind::Dwell, (1.0 + self.share() * 300.0).floor()),
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// Half have fewer than 30 events, one in a hundred some thousands.
-    pub fn visitor(&mut self) -> UserState {
+    pub(crate) fn visitor(&mut self) -> UserState {
         let events = (1.0 + 29.0 * (1.0 / (1.0 - self.share()) - 1.0)).min(4_000.0) as u32;
         let mut state = UserState::default();
         let mut at = NOW - i64::from(events) * 3_600_000;

@@ -13,45 +13,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 const FAST_POLL: Duration = Duration::from_millis(20);
 const SLOW_POLL: Duration = Duration::from_millis(250);
 const HANDSHAKE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(200);
 
-pub(super) struct Notices {
-    shared: Arc<Shared>,
-    task: JoinHandle<()>,
-}
+pub(super) struct Notices(Arc<Shared>);
 
 struct Shared {
     moved: Vec<Notify>,
     is_subscribed: AtomicBool,
+    /// Nobody waits any more.
+    ended: Notify,
 }
 
 impl Notices {
     pub(super) fn start(config: Config, bases: &[Base]) -> Self {
         let moved = bases.iter().map(|_| Notify::new()).collect();
-        let shared = Arc::new(Shared { moved, is_subscribed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { moved, is_subscribed: AtomicBool::new(false), ended: Notify::new() });
         let channels = bases.iter().map(|base| String::from_utf8_lossy(&base.text).into_owned() + "progress");
-        let task = tokio::spawn(follow(Config { fail_fast: true, ..config }, channels.collect(), shared.clone()));
-        Self { shared, task }
+        tokio::spawn(follow(Config { fail_fast: true, ..config }, channels.collect(), shared.clone()));
+        Self(shared)
     }
 
     pub(super) fn moved(&self, partition: u16) -> &Notify {
-        &self.shared.moved[usize::from(partition)]
+        &self.0.moved[usize::from(partition)]
     }
 
     /// How long to wait for a notice before asking anyway.
     pub(super) fn poll(&self) -> Duration {
-        if self.shared.is_subscribed.load(Ordering::Relaxed) { SLOW_POLL } else { FAST_POLL }
+        if self.0.is_subscribed.load(Ordering::Relaxed) { SLOW_POLL } else { FAST_POLL }
     }
 }
 
 impl Drop for Notices {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.ended.notify_one();
     }
 }
 
@@ -59,11 +57,17 @@ impl Drop for Notices {
 async fn follow(config: Config, channels: Vec<String>, shared: Arc<Shared>) {
     let places: HashMap<_, _> = channels.iter().cloned().zip(0..).collect();
     loop {
-        if let Ok(client) = builder(&config, HANDSHAKE).build_subscriber_client() {
-            listen(&client, &channels, &places, &shared).await;
-            shared.is_subscribed.store(false, Ordering::Relaxed);
-            shared.moved.iter().for_each(Notify::notify_waiters);
-            drop(client.quit().await);
+        let Ok(client) = builder(&config, HANDSHAKE).build_subscriber_client() else { return };
+        let is_ended = tokio::select! {
+            () = listen(&client, &channels, &places, &shared) => false,
+            () = shared.ended.notified() => true,
+        };
+        shared.is_subscribed.store(false, Ordering::Relaxed);
+        shared.moved.iter().for_each(Notify::notify_waiters);
+        // It is given up either way.
+        drop(tokio::time::timeout(HANDSHAKE, client.quit()).await);
+        if is_ended {
+            return;
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -34,7 +34,7 @@ pub struct RedisOptions {
     pub timeout: Duration,
     /// For a batch, and for what reads in bulk.
     pub write_timeout: Duration,
-    /// For opening.
+    /// For each step of opening.
     pub connect_timeout: Duration,
     /// How long a state is kept after it was last written.
     pub user_ttl: Duration,

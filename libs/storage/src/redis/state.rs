@@ -56,19 +56,26 @@ fn second_of(at: i64) -> i64 {
     at.div_euclid(1000)
 }
 
-/// The newest second at which a window has an event of an item.
-struct LastTimes(Vec<(ItemIx, i64)>);
+/// The newest second at which a window has an event of an item, for items asked in ascending order.
+struct LastTimes {
+    times: Vec<(ItemIx, i64)>,
+    at: usize,
+}
 
 impl LastTimes {
     fn of(events: &[WindowEvent]) -> Self {
         let mut times: Vec<_> = events.iter().map(|event| (event.item, second_of(event.occurred_at))).collect();
         times.sort_unstable();
-        Self(times)
+        Self { times, at: 0 }
     }
 
-    fn get(&self, item: ItemIx) -> Option<i64> {
-        let end = self.0.partition_point(|&(other, _)| other <= item);
-        self.0[..end].last().filter(|&&(other, _)| other == item).map(|&(_, second)| second)
+    fn next(&mut self, item: ItemIx) -> Option<i64> {
+        let mut found = None;
+        while let Some(&(other, second)) = self.times.get(self.at).filter(|&&(other, _)| other <= item) {
+            found = (other == item).then_some(second);
+            self.at += 1;
+        }
+        found
     }
 }
 
@@ -79,11 +86,11 @@ fn put_seen(out: &mut Vec<u8>, window: &UserWindow) {
     if !seen.is_empty() {
         put_signed(out, newest);
     }
-    let told = LastTimes::of(window.events());
+    let mut told = LastTimes::of(window.events());
     let mut last = 0;
     for s in seen {
         let second = second_of(s.last_at);
-        let is_told = told.get(s.item) == Some(second);
+        let is_told = told.next(s.item) == Some(second);
         put_varint(out, u64::from(s.item.0 - last) << 1 | u64::from(is_told));
         last = s.item.0;
         if !is_told {
@@ -137,9 +144,10 @@ fn decode_body(bytes: &[u8]) -> Option<UserState> {
     let watermark = if flags & HAS_WATERMARK != 0 { Some(from.signed()?) } else { None };
     let seen = read_seen(&mut from)?;
     let events = read_events(&mut from, &seen)?;
-    let told = LastTimes::of(&events);
+    let mut told = LastTimes::of(&events);
     let seen = seen.into_iter().map(|(item, second)| {
-        let second = second.or_else(|| told.get(item))?;
+        let last = told.next(item);
+        let second = second.or(last)?;
         Some(SeenItem { item, last_at: second.checked_mul(1000)? })
     });
     let seen = seen.collect::<Option<Vec<_>>>()?;
