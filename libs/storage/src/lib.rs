@@ -19,6 +19,7 @@ mod memory;
 mod offset;
 mod open;
 mod progress;
+mod redis;
 mod references;
 mod remote;
 
@@ -33,6 +34,7 @@ pub use membership::{Applied, Membership};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
 pub use offset::{MAX_PARTITIONS, first_offset, partition_for, partition_of};
 pub use open::{EnginesConfig, KafkaConfig, is_engine, open_event_log};
+pub use redis::{REDIS_COMMANDS, RedisFamily, RedisFeatureStore, RedisMemory, RedisObserver, RedisOptions, RedisUse};
 pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 
