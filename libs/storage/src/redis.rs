@@ -22,6 +22,7 @@ mod bytes;
 mod keys;
 mod link;
 mod memory;
+pub(crate) mod metrics;
 mod notices;
 mod options;
 mod outcomes;
@@ -29,6 +30,7 @@ mod state;
 mod sums;
 
 pub use memory::{RedisFamily, RedisMemory, RedisUse};
+pub use metrics::RedisMetrics;
 pub use options::{RedisObserver, RedisOptions};
 
 use crate::decay::Decay;

@@ -69,10 +69,11 @@ impl Sampler {
                 (sum.keys, sum.bytes) = (sum.keys + estimate.keys, sum.bytes + estimate.bytes);
             }
         }
-        let few = futures::stream::iter(bases).map(|base| few(link, base)).buffered(8).try_collect::<Vec<_>>().await?;
-        for (family, bytes) in few.into_iter().flatten() {
-            let sum = uses.entry(family).or_default();
-            (sum.keys, sum.bytes) = (sum.keys + 1, sum.bytes + bytes);
+        for base in bases {
+            for (family, bytes) in few(link, base).await? {
+                let sum = uses.entry(family).or_default();
+                (sum.keys, sum.bytes) = (sum.keys + 1, sum.bytes + bytes);
+            }
         }
         let families = RedisFamily::ALL.map(|family| (family, uses.get(&family).copied().unwrap_or_default()));
         memory.families = families.to_vec();
