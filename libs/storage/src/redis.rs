@@ -14,9 +14,10 @@
 //! | progress | `progress`, consumer to next offset | for ever |
 //!
 //! `PREFIXmeta` keeps the format and the number of partitions; the store refuses others.
-//! How durable `Ok` is, Redis decides: with `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
-//! batches (two under a slow disk, and a kill alone may), each with its progress, so that consumers apply them again. What comes back empty is filled by replaying the
-//! log from its start. The policy must be `noeviction`: what is evicted is gone though its progress says it is there.
+//! How durable `Ok` is, Redis decides. With `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
+//! batches, and while the disk is slow a mere kill up to two; each goes with its progress, so that consumers apply it
+//! again. `appendfsync always` loses none. What comes back empty is filled by replaying the log from its start.
+//! The policy must be `noeviction`: what is evicted is gone though its progress says it is there.
 
 mod bytes;
 mod keys;
