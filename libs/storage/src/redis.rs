@@ -14,9 +14,10 @@
 //! | progress | `progress`, consumer to next offset | for ever |
 //!
 //! `PREFIXmeta` keeps the format and the number of partitions; the store refuses others.
-//! How durable `Ok` is, Redis decides: with `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
-//! batches, each with its progress, so that consumers apply them again. What comes back empty is filled by replaying the
-//! log from its start. The policy must be `noeviction`: what is evicted is gone though its progress says it is there.
+//! How durable `Ok` is, Redis decides. With `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
+//! batches, and while the disk is slow a mere kill up to two; each goes with its progress, so that consumers apply it
+//! again. `appendfsync always` loses none. What comes back empty is filled by replaying the log from its start.
+//! The policy must be `noeviction`: what is evicted is gone though its progress says it is there.
 
 mod bytes;
 mod keys;
@@ -195,16 +196,18 @@ impl RedisFeatureStore {
         }
         let answer = self.bulk.run(&APPLY, base.slot, Value::Bytes(base.text.clone()), args).await?.into_array();
         let word = answer.first().and_then(Value::as_string).unwrap_or_default();
-        match (word.as_str(), answer.get(1).and_then(offset)) {
-            ("applied", _) => {
-                if let Some(mut sums) = sums {
+        match (word.as_str(), answer.get(1)) {
+            ("applied", Some(tag)) => {
+                if let (Some(mut sums), Some(tag)) = (sums, tag.as_string()) {
                     sums.advance(tag, changed);
                     self.written.lock().insert(partition, sums);
                 }
                 Ok(Answer::Applied)
             }
-            ("stale", _) => Ok(Answer::Stale),
-            ("conflict", Some(found)) => Ok(Answer::Conflict(found)),
+            ("stale", None) => Ok(Answer::Stale),
+            ("conflict", Some(found)) => {
+                offset(found).map(Answer::Conflict).ok_or_else(|| StorageError::corrupt("progress"))
+            }
             _ => Err(StorageError::corrupt("answer of the script")),
         }
     }

@@ -1,9 +1,9 @@
 #!lua
 -- Applies a batch of one partition, or nothing of it. No shebang flags: a server that is out of memory refuses the whole.
 -- KEYS[1]: what every key of the partition begins with.
--- ARGV: consumer, expected offset, next offset, the partition's first offset, lives of states, fences and outcomes in seconds,
--- expected and new tag of the sums, then four lists, each after its length: (uid, fence), (uid, state),
--- (day, request, outcomes), (item, sum).
+-- ARGV: consumer, expected offset, next offset, the partition's first offset, lives of states, fences and outcomes in
+-- seconds, expected and new tag of the sums (no new one leaves the sums alone), then four lists, each after its length:
+-- (uid, fence), (uid, state), (day, request, outcomes), (item, sum).
 local base, at = KEYS[1], 9
 
 local function number()
@@ -22,11 +22,12 @@ if found ~= ARGV[2] then
   return { 'conflict', found }
 end
 local sums = base .. 'sums'
-if ARGV[8] ~= ARGV[9] and (redis.call('HGET', sums, '@') or '') ~= ARGV[8] then
+if ARGV[9] ~= '' and (redis.call('HGET', sums, '@') or '') ~= ARGV[8] then
   return { 'stale' }
 end
 
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1])
 local user_ends, fence_life, outcome_life = now + tonumber(ARGV[5]), ARGV[6], ARGV[7]
 -- How many states end on each day, by which expired ones are not counted.
 local ends = {}
@@ -91,7 +92,12 @@ for day, key in pairs(days) do
 end
 
 local left = 2 * number()
-if ARGV[8] ~= ARGV[9] then redis.call('HSET', sums, '@', ARGV[9]) end
+-- With the time no two batches have the same tag, not even one that is applied again to a server that lost it.
+local tag = ARGV[9]
+if tag ~= '' then
+  tag = tag .. ' ' .. time[1] .. '.' .. time[2]
+  redis.call('HSET', sums, '@', tag)
+end
 while left > 0 do
   -- As many as Lua's stack takes.
   local n = math.min(left, 2000)
@@ -101,4 +107,4 @@ end
 
 redis.call('HSET', progress, ARGV[1], ARGV[3])
 redis.call('SPUBLISH', progress, ARGV[1] .. ' ' .. ARGV[3])
-return { 'applied' }
+return { 'applied', tag }

@@ -1,9 +1,9 @@
 //! Posterior sums in Redis: each partition's in a hash, under a tag that says which batch they are of.
 //!
-//! The tag is `consumer next_offset half_life_ms`. A writer adds in its own memory and writes what changed, if the tag
-//! is still the one that its sums are of: so the sums have the same bits as in every other back-end, and the script
-//! needs no floats. Sums of another half-life are restated by the partition's next writer and with its batch: they keep
-//! what they are worth then. Until that, readers take them for what they are worth.
+//! The tag is `half_life_ms consumer next_offset time`, and no two batches have the same. A writer adds in its own memory
+//! and writes what changed, if the tag is still the one that its sums are of: so the sums have the same bits as in every
+//! other back-end, and the script needs no floats. Sums of another half-life are restated by the partition's next writer
+//! and with its batch: they keep what they are worth then. Until that, readers take them for what they are worth.
 
 use super::keys::Base;
 use super::link::Link;
@@ -20,12 +20,13 @@ const TAG: &str = "@";
 /// How many partitions are read at a time.
 const READS: usize = 8;
 
+/// What the script makes a tag of.
 pub(super) fn tag(consumer: &str, next_offset: u64, decay: Decay) -> String {
-    format!("{consumer} {next_offset} {}", decay.half_life_ms())
+    format!("{} {consumer} {next_offset}", decay.half_life_ms())
 }
 
 fn half_life_of(tag: &str) -> Option<Decay> {
-    let ms = tag.rsplit_once(' ')?.1.parse().ok()?;
+    let ms = tag.split_once(' ')?.0.parse().ok()?;
     Some(Decay::new(Duration::from_millis(ms)))
 }
 
