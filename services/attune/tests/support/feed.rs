@@ -7,7 +7,7 @@ use crate::platform::{ITEMS, Rng, Site, event, item};
 use attune_domain::{EventKind, ItemIx, StateVersion, Uid, UserState};
 use attune_identity::SubjectKey;
 use attune_proto::{convert, state::v1 as wire};
-use attune_storage::{EventLog, FeatureStore, Topic};
+use attune_storage::{EventLog, FeatureStore, Topic, partition_of};
 use prost::Message as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -177,9 +177,11 @@ pub async fn check(
                 && !matches!(event.kind, EventKind::Dwell | EventKind::Hide)
             {
                 let sum = sums.entry(event.item).or_default();
-                sum.0 += f64::from(u8::from(impressions.insert((request, event.item))));
+                // Evidence of a decision counts once among the events of a partition.
+                let decided = (partition_of(offset), request, event.item);
+                sum.0 += f64::from(u8::from(impressions.insert(decided)));
                 if event.kind != EventKind::Impression {
-                    sum.1 += f64::from(u8::from(rewards.insert((request, event.item))));
+                    sum.1 += f64::from(u8::from(rewards.insert(decided)));
                 }
             }
         }
