@@ -90,8 +90,15 @@ impl UserWindow {
     /// Rebuilds a window from stored columns; order and uniqueness are restored, not trusted.
     pub fn from_parts(events: Vec<WindowEvent>, seen: Vec<SeenItem>) -> Self {
         let mut window = Self::default();
-        for s in seen {
-            window.mark_seen(s.item, s.last_at);
+        let is_as_kept = seen.len() <= MAX_SEEN
+            && seen.is_sorted_by(|a, b| a.item < b.item)
+            && seen.iter().all(|s| s.last_at % 1000 == 0);
+        if is_as_kept {
+            window.seen = seen;
+        } else {
+            for s in seen {
+                window.mark_seen(s.item, s.last_at);
+            }
         }
         for event in events {
             window.insert(event);

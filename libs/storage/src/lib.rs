@@ -19,6 +19,7 @@ mod memory;
 mod offset;
 mod open;
 mod progress;
+mod redis;
 mod references;
 mod remote;
 
@@ -32,7 +33,10 @@ pub use limits::{MAX_APPEND_BYTES, MAX_READ_BYTES, MAX_RECORD_BYTES};
 pub use membership::{Applied, Membership};
 pub use memory::{MemoryDecisionLog, MemoryEventLog, MemoryFeatureStore};
 pub use offset::{MAX_PARTITIONS, first_offset, partition_for, partition_of};
-pub use open::{EnginesConfig, KafkaConfig, is_engine, open_event_log};
+pub use open::{EnginesConfig, KafkaConfig, RedisConfig, is_engine, open_event_log, open_feature_store};
+pub use redis::{
+    REDIS_COMMANDS, RedisFamily, RedisFeatureStore, RedisMemory, RedisMetrics, RedisObserver, RedisOptions, RedisUse,
+};
 pub use references::RecordHead;
 pub use remote::{EventLogGrpc, FeatureStoreGrpc, RemoteEventLog, RemoteFeatureStore};
 
@@ -57,6 +61,15 @@ pub struct FeatureOptions {
     pub half_life: Duration,
     /// Posterior snapshots are worth what they are at this clock's time.
     pub clock: Clock,
+}
+
+impl FeatureOptions {
+    /// With a clock that moves by the hour: evidence does not age noticeably in less, and a snapshot whose counts did
+    /// not change keeps its name.
+    pub fn hourly(half_life: Duration, clock: Clock) -> Self {
+        const HOUR: i64 = 3_600_000;
+        Self { half_life, clock: Arc::new(move || clock().div_euclid(HOUR) * HOUR) }
+    }
 }
 
 /// A topic of the event log. The names are the contract (`user-events`, ...).

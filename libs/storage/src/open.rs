@@ -1,7 +1,12 @@
 //! Opening a store by the place it is at: a folder of this machine, or the address of an engine.
 
-use crate::{Clock, EmbeddedEventLog, EventLog, KafkaEventLog, KafkaOptions, KafkaSasl, KafkaTls, StorageError};
+use crate::redis::metrics::watch_memory;
+use crate::{
+    Clock, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, FeatureOptions, FeatureStore, KafkaEventLog, KafkaOptions,
+    KafkaSasl, KafkaTls, RedisFeatureStore, RedisMetrics, RedisOptions, StorageError,
+};
 use attune_config::{HumanDuration, Problems};
+use attune_telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +16,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields, default)]
 pub struct EnginesConfig {
     pub kafka: KafkaConfig,
+    pub redis: RedisConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -53,6 +59,35 @@ impl Default for KafkaConfig {
     }
 }
 
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisConfig {
+    pub prefix: String,
+    pub timeout: HumanDuration,
+    pub write_timeout: HumanDuration,
+    pub connect_timeout: HumanDuration,
+    pub user_ttl: HumanDuration,
+    pub fence_ttl: HumanDuration,
+    pub outcome_ttl: HumanDuration,
+    pub password_file: PathBuf,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        let options = RedisOptions::new("", 1);
+        Self {
+            prefix: options.prefix,
+            timeout: HumanDuration(options.timeout),
+            write_timeout: HumanDuration(options.write_timeout),
+            connect_timeout: HumanDuration(options.connect_timeout),
+            user_ttl: HumanDuration(options.user_ttl),
+            fence_ttl: HumanDuration(options.fence_ttl),
+            outcome_ttl: HumanDuration(options.outcome_ttl),
+            password_file: PathBuf::new(),
+        }
+    }
+}
+
 impl EnginesConfig {
     /// What a type cannot say.
     pub fn check(&self, problems: &mut Problems) {
@@ -72,9 +107,28 @@ impl EnginesConfig {
     }
 }
 
+fn set(path: &PathBuf) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.clone())
+}
+
+impl RedisConfig {
+    fn options(&self, url: &str, partitions: u16) -> RedisOptions {
+        RedisOptions {
+            password_file: set(&self.password_file),
+            prefix: self.prefix.clone(),
+            timeout: self.timeout.get(),
+            write_timeout: self.write_timeout.get(),
+            connect_timeout: self.connect_timeout.get(),
+            user_ttl: self.user_ttl.get(),
+            fence_ttl: self.fence_ttl.get(),
+            outcome_ttl: self.outcome_ttl.get(),
+            ..RedisOptions::new(url, partitions)
+        }
+    }
+}
+
 impl KafkaConfig {
     fn options(&self, url: &str, instance: &str) -> Result<KafkaOptions, StorageError> {
-        let path = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
         let sasl = if self.username.is_empty() {
             None
         } else {
@@ -84,11 +138,8 @@ impl KafkaConfig {
             let password = password.trim_end_matches(['\r', '\n']).to_owned();
             Some(KafkaSasl { mechanism: self.mechanism.clone(), username: self.username.clone(), password })
         };
-        let tls = self.tls.then(|| KafkaTls {
-            ca: path(&self.ca),
-            certificate: path(&self.certificate),
-            key: path(&self.key),
-        });
+        let tls =
+            self.tls.then(|| KafkaTls { ca: set(&self.ca), certificate: set(&self.certificate), key: set(&self.key) });
         Ok(KafkaOptions {
             topic_prefix: self.topic_prefix.clone(),
             partitions: self.partitions,
@@ -123,6 +174,34 @@ pub async fn open_event_log(
         Some((scheme, _)) => Err(StorageError::invalid(
             "log",
             format!("there is no engine {scheme}://; there is kafka:// (or a folder)"),
+        )),
+    }
+}
+
+/// `redis://HOST:PORT`, its kin for clusters, sentinels and TLS, or a folder. `partitions` are the log's; `telemetry`
+/// hears what an engine does.
+pub async fn open_feature_store(
+    place: &str,
+    engines: &EnginesConfig,
+    partitions: usize,
+    features: FeatureOptions,
+    telemetry: &Telemetry,
+) -> Result<Arc<dyn FeatureStore>, StorageError> {
+    match place.split_once("://") {
+        None => Ok(Arc::new(EmbeddedFeatureStore::open(place.as_ref(), features)?)),
+        Some((scheme, _)) if scheme.starts_with("redis") => {
+            let partitions = u16::try_from(partitions).unwrap_or(u16::MAX);
+            let options = RedisOptions {
+                observer: Some(RedisMetrics::new(telemetry)),
+                ..engines.redis.options(place, partitions)
+            };
+            let store = Arc::new(RedisFeatureStore::connect(options, features).await?);
+            tokio::spawn(watch_memory(Arc::downgrade(&store), telemetry.clone()));
+            Ok(store)
+        }
+        Some((scheme, _)) => Err(StorageError::invalid(
+            "store",
+            format!("there is no engine {scheme}://; there is redis:// (or a folder)"),
         )),
     }
 }

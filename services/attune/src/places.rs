@@ -18,9 +18,12 @@ use std::sync::Arc;
 pub(crate) struct Engines {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<String>,
 }
 
 const FILE: &str = "engines.json";
+const REDIS: [&str; 4] = ["redis", "rediss", "redis-cluster", "redis-sentinel"];
 
 impl Engines {
     /// Those that the folder was filled with.
@@ -36,7 +39,10 @@ impl Engines {
     /// filled.
     pub(crate) fn choose(state: &StateFolder, args: &UpArgs) -> anyhow::Result<Self> {
         let kept = Self::of(state)?;
-        Ok(Self { log: pick("--log", &["kafka"], args.log.as_deref(), kept.log.as_deref(), state)? })
+        Ok(Self {
+            log: pick("--log", &["kafka"], args.log.as_deref(), kept.log.as_deref(), state)?,
+            store: pick("--store", &REDIS, args.store.as_deref(), kept.store.as_deref(), state)?,
+        })
     }
 
     /// From now on the folder has these: they could be reached.

@@ -14,8 +14,8 @@ use attune_runtime::admin::{self, AdminState, Extra};
 use attune_runtime::{Clock, Exit, OrExit as _, Ready, Shutdown, grpc, resources};
 use attune_serving::Serving;
 use attune_storage::{
-    EmbeddedDecisionLog, EmbeddedFeatureStore, EventLog, EventLogGrpc, FeatureStore, FeatureStoreGrpc, Topic,
-    USER_EVENTS_CONSUMER, partition_of,
+    EmbeddedDecisionLog, EventLog, EventLogGrpc, FeatureStore, FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
+    open_feature_store, partition_of,
 };
 use attune_telemetry::grpc::GrpcServerLayer;
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
@@ -45,33 +45,42 @@ pub(crate) struct Running {
 }
 
 /// The stores of a state folder, open in this process.
-pub(crate) struct Stores {
-    pub(crate) event_log: Arc<dyn EventLog>,
-    pub(crate) decision_log: Arc<EmbeddedDecisionLog>,
-    pub(crate) features: Arc<dyn FeatureStore>,
+struct Stores {
+    event_log: Arc<dyn EventLog>,
+    decision_log: Arc<EmbeddedDecisionLog>,
+    features: Arc<dyn FeatureStore>,
 }
 
 impl Stores {
     /// A folder in use by another process is refused with exit code 75.
-    pub(crate) async fn open(state: &StateFolder, settings: &Settings, clock: Clock) -> anyhow::Result<Self> {
+    /// `telemetry` hears what engines do.
+    async fn open(
+        state: &StateFolder,
+        settings: &Settings,
+        clock: Clock,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<Self> {
         let options = settings.embedder.feature_options(clock);
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
         let event_log = places::event_log(settings, INSTANCE).await?;
         let decisions = EmbeddedDecisionLog::open(&state.decision_log());
-        let features = EmbeddedFeatureStore::open(&state.features(), options);
+        let partitions = event_log.partitions(Topic::UserEvents).await.context("read the event log")?.len();
+        let (place, engines) = (&settings.embedder.own.state, &settings.embedder.engines);
+        let features = open_feature_store(place, engines, partitions, options, telemetry).await;
         Ok(Self {
             event_log,
             decision_log: Arc::new(places::refuse(decisions, open("the decision log"))?),
-            features: Arc::new(places::refuse(features, open("the feature store"))?),
+            features: places::refuse(features, || format!("open the feature store in {place}"))?,
         })
     }
 }
 
-/// Starts every service and answers when all are ready. `clock` gives the time that decisions are made at.
+/// Opens the stores, starts every service and answers when all are ready. `clock` gives the time that decisions are made
+/// at, `store_clock` the time at which evidence is weighed.
 pub(crate) async fn start(
     state: &StateFolder,
     mut settings: Settings,
-    stores: Stores,
+    store_clock: Clock,
     clock: Clock,
 ) -> anyhow::Result<Running> {
     let shutdown = Shutdown::new();
@@ -86,7 +95,7 @@ pub(crate) async fn start(
 
     // In one process nobody calls the embedder, but its request metrics are there, at zero.
     let _uncalled = GrpcServerLayer::new(&embedder_t);
-    let Stores { event_log, decision_log, features } = stores;
+    let Stores { event_log, decision_log, features } = Stores::open(state, &settings, store_clock, &embedder_t).await?;
     let embedder =
         Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone());
     tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), embedder_t.clone(), shutdown.flag()));

@@ -97,7 +97,6 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
                 }
             }
             "bandit" => set("own.embedder", address("embedder")),
-            "embedder" => set("own.state", path(&state.features())),
             _ => {}
         }
         let mut arguments = vec!["service".to_owned(), name.to_owned()];

@@ -4,7 +4,7 @@ use crate::fill::{self, Filling};
 use crate::observe::Observe;
 use crate::output;
 use crate::places::{self, Engines, text};
-use crate::platform::{self, Stores};
+use crate::platform;
 use crate::separate;
 use crate::settings::{Settings, Tables};
 use crate::simulate::{self, WalkOptions};
@@ -35,6 +35,9 @@ pub struct UpArgs {
     /// Keep events in an engine instead of the state folder: kafka://HOST:PORT[,HOST:PORT]
     #[arg(long, value_name = "URL")]
     pub log: Option<String>,
+    /// Keep visitors' states and posteriors in an engine instead of the state folder: redis://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
     /// Run each service as a process of its own, and restart one that dies
     #[arg(long)]
     pub separate: bool,
@@ -172,8 +175,7 @@ async fn live(
         engines.keep(state)?;
         return serve(args, state, world, ready, stop, |stop| running.ended(stop)).await;
     }
-    let stores = Stores::open(state, &settings, system_clock()).await?;
-    let starting = platform::start(state, settings, stores, system_clock());
+    let starting = platform::start(state, settings, system_clock(), system_clock());
     let running = tokio::select! {
         running = starting => running?,
         () = stop.wait() => return Ok(()),
@@ -251,6 +253,10 @@ pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs
     if let Some(log) = engines.log {
         tables.default("embedder", "own.event_log", log);
     }
+    if let Some(store) = &engines.store {
+        tables.default("origin", "own.features", store.as_str());
+    }
+    tables.default("embedder", "own.state", engines.store.unwrap_or_else(|| text(&state.features())));
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {
         tables.default("edge", "process.admin", free_or(args.listen, 9101));

@@ -4,7 +4,6 @@ use attune_config::{HumanDuration, Problems};
 use attune_runtime::ProcessConfig;
 use attune_storage::{Clock, EnginesConfig, FeatureOptions};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// The file that is both default and manual.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -27,7 +26,7 @@ pub struct EmbedderConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnConfig {
-    pub state: PathBuf,
+    pub state: String,
     pub event_log: String,
     pub origin: String,
     pub timeout: HumanDuration,
@@ -65,13 +64,8 @@ impl EmbedderConfig {
         problems.check(ordered, "retry_longest", "must not be below retry_first");
     }
 
-    /// How the feature store that this service owns is to be opened. Its clock moves by the hour: evidence does not
-    /// age noticeably in less, and a snapshot whose counts did not change keeps its name.
+    /// How the feature store that this service owns is to be opened.
     pub fn feature_options(&self, clock: Clock) -> FeatureOptions {
-        const HOUR: i64 = 3_600_000;
-        FeatureOptions {
-            half_life: self.half_life.get(),
-            clock: std::sync::Arc::new(move || clock().div_euclid(HOUR) * HOUR),
-        }
+        FeatureOptions::hourly(self.half_life.get(), clock)
     }
 }

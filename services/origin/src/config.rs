@@ -37,6 +37,7 @@ pub struct OwnConfig {
     pub bandit: String,
     pub llm: String,
     pub embedder: String,
+    pub features: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

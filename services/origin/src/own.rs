@@ -6,17 +6,18 @@ use arc_swap::ArcSwap;
 use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::OpenError;
-use attune_storage::{EmbeddedDecisionLog, EventLogGrpc, RemoteFeatureStore, open_event_log};
+use attune_storage::{
+    EmbeddedDecisionLog, EventLogGrpc, FeatureOptions, FeatureStore, RemoteFeatureStore, StorageError, Topic,
+    open_event_log, open_feature_store,
+};
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::service::Routes;
 
 pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service> {
     let own = &config.own;
     let opened = open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone()).await;
-    let event_log = opened.map_err(|error| {
-        let exit = Exit::from_code(error.exit_code()).unwrap_or(Exit::Internal);
-        Fatal::new(exit, anyhow::Error::new(error).context("open the event log"))
-    })?;
+    let event_log = opened.map_err(refused)?;
     let decision_log = Arc::new(
         EmbeddedDecisionLog::open(&own.decision_log).context("open the decision log").or_exit(Exit::TryLater)?,
     );
@@ -29,12 +30,21 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         channel("bandit", &own.bandit)?,
         channel("llm", &own.llm)?,
     );
-    let features = RemoteFeatureStore::new(channel("embedder", &own.embedder)?, own.timeout.get());
+    let features: Arc<dyn FeatureStore> = if own.features.is_empty() {
+        Arc::new(RemoteFeatureStore::new(channel("embedder", &own.embedder)?, own.timeout.get()))
+    } else {
+        let partitions = event_log.partitions(Topic::UserEvents).await.map_err(refused)?.len();
+        // A reader goes by the half-life that the sums were written under.
+        let options = FeatureOptions::hourly(Duration::MAX, host.clock.clone());
+        open_feature_store(&own.features, &config.engines, partitions, options, &host.telemetry)
+            .await
+            .map_err(refused)?
+    };
     let deps = OriginDeps {
         clients,
         event_log: Arc::clone(&event_log),
         decision_log,
-        features: Arc::new(features),
+        features,
         serving: Arc::new(ArcSwap::from_pointee(serving)),
         telemetry: host.telemetry.clone(),
         clock: host.clock.clone(),
@@ -49,6 +59,10 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         Ok(())
     };
     Ok(Service { routes: Some(routes), background: vec![Box::pin(background)], ..Service::default() })
+}
+
+fn refused(error: StorageError) -> Fatal {
+    Fatal::new(Exit::from_code(error.exit_code()).unwrap_or(Exit::Internal), error)
 }
 
 fn fatal(error: OpenError) -> Fatal {

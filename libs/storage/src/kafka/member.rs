@@ -17,54 +17,84 @@ use tokio::sync::watch;
 
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
+const ENTER_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins to join; partitions come when the group has settled.
 pub(super) fn join(options: &KafkaOptions, observer: &Observer, group: &str) -> Result<Membership, StorageError> {
     let (partitions, here) = watch::channel(Vec::new());
     let applied = Applied::default();
-    let name = options.topic(Topic::UserEvents);
-    let client = Client::new(options, observer)
-        .set("group.id", format!("{}{group}", options.topic_prefix))
-        .set("group.instance.id", &options.instance)
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", options.session_timeout.as_millis().to_string())
-        .set("heartbeat.interval.ms", (options.session_timeout / 6).as_millis().to_string())
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "latest")
-        .set("queued.min.messages", "1");
-    let consumer: StreamConsumer<Member> = client.make(Member { observer: observer.clone(), partitions })?;
-    consumer.subscribe(&[&name]).map_err(|e| unavailable(&e))?;
-    tokio::spawn(stay(consumer, name, applied.clone()));
+    let place = Place {
+        options: options.clone(),
+        observer: observer.clone(),
+        group: format!("{}{group}", options.topic_prefix),
+        topic: options.topic(Topic::UserEvents),
+        partitions,
+        applied: applied.clone(),
+    };
+    let consumer = place.enter()?;
+    tokio::spawn(place.keep(consumer));
     Ok(Membership::shared(here, applied))
 }
 
-/// Keeps the place until nobody wants it.
-async fn stay(consumer: StreamConsumer<Member>, topic: String, applied: Applied) {
-    let left = consumer.context().partitions.clone();
-    let mut commits = tokio::time::interval(COMMIT_EVERY);
-    loop {
-        tokio::select! {
-            () = left.closed() => break,
-            _ = commits.tick() => commit(&consumer, &topic, &applied),
-            received = consumer.recv() => match received {
-                // Fetched before the partition was paused.
-                Ok(_) => {}
-                Err(error) => {
-                    if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)) {
-                        // Another process has this name: the partitions are its own.
-                        left.send_replace(Vec::new());
-                        left.closed().await;
-                        break;
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            },
-        }
+struct Place {
+    options: KafkaOptions,
+    observer: Observer,
+    group: String,
+    topic: String,
+    partitions: watch::Sender<Vec<u16>>,
+    applied: Applied,
+}
+
+impl Place {
+    fn enter(&self) -> Result<StreamConsumer<Member>, StorageError> {
+        let session = self.options.session_timeout;
+        let client = Client::new(&self.options, &self.observer)
+            .set("group.id", &self.group)
+            .set("group.instance.id", &self.options.instance)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", session.as_millis().to_string())
+            .set("heartbeat.interval.ms", (session / 6).as_millis().to_string())
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "latest")
+            .set("queued.min.messages", "1");
+        let member = Member { observer: self.observer.clone(), partitions: self.partitions.clone() };
+        let consumer: StreamConsumer<Member> = client.make(member)?;
+        consumer.subscribe(&[&self.topic]).map_err(|e| unavailable(&e))?;
+        Ok(consumer)
     }
-    commit(&consumer, &topic, &applied);
-    // Leaving waits for the brokers.
-    tokio::task::spawn_blocking(move || drop(consumer));
+
+    /// Keeps the place until nobody wants it.
+    async fn keep(self, mut consumer: StreamConsumer<Member>) {
+        let mut commits = tokio::time::interval(COMMIT_EVERY);
+        loop {
+            let received = tokio::select! {
+                () = self.partitions.closed() => break,
+                _ = commits.tick() => {
+                    commit(&consumer, &self.topic, &self.applied);
+                    continue;
+                }
+                received = consumer.recv() => received.map(drop),
+            };
+            // What is received was fetched before its partition was paused.
+            let Err(error) = received else { continue };
+            tokio::time::sleep(PAUSE).await;
+            let code = error.rdkafka_error_code();
+            if matches!(code, Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)) {
+                // The group knows this name by another member: of a process that took it over, or of ours, whose answer
+                // was lost with a broker. Only entering anew tells.
+                self.partitions.send_replace(Vec::new());
+                tokio::time::sleep(ENTER_AGAIN).await;
+                if let Ok(fresh) = self.enter() {
+                    let old = std::mem::replace(&mut consumer, fresh);
+                    tokio::task::spawn_blocking(move || drop(old));
+                }
+            }
+        }
+        commit(&consumer, &self.topic, &self.applied);
+        // Leaving waits for the brokers.
+        tokio::task::spawn_blocking(move || drop(consumer));
+    }
 }
 
 /// For those who watch the group: where a consumer goes on is in the store.

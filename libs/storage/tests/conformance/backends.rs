@@ -90,10 +90,13 @@ pub(crate) mod event_log {
 
 pub(crate) mod feature_store {
     use super::{Held, Time, held};
+    use attune_engines::{Engine, Redis, available};
     use attune_storage::{
-        EmbeddedFeatureStore, FeatureStore, FeatureStoreGrpc, MemoryFeatureStore, RemoteFeatureStore,
+        EmbeddedFeatureStore, FeatureStore, FeatureStoreGrpc, MemoryFeatureStore, RedisFeatureStore, RedisOptions,
+        RemoteFeatureStore,
     };
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     pub(crate) async fn memory(_case: &str) -> Option<Held<dyn FeatureStore>> {
@@ -111,6 +114,33 @@ pub(crate) mod feature_store {
         let router = tonic::transport::Server::builder().add_service(FeatureStoreGrpc::server(owner.store));
         let remote = RemoteFeatureStore::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
+    }
+
+    /// Of one partition, as the cases have it.
+    pub(crate) async fn redis(case: &str) -> Option<Held<dyn FeatureStore>> {
+        on_redis(case, 1).await
+    }
+
+    pub(crate) async fn redis_of_four(case: &str) -> Option<Held<dyn FeatureStore>> {
+        on_redis(case, 4).await
+    }
+
+    /// On the one server of all tests, under a prefix of its own.
+    async fn on_redis(case: &str, partitions: u16) -> Option<Held<dyn FeatureStore>> {
+        static STORES: AtomicU32 = AtomicU32::new(0);
+        if !available(Engine::Redis, case) {
+            return None;
+        }
+        let patience = Duration::from_secs(10);
+        let options = RedisOptions {
+            prefix: format!("{}:", STORES.fetch_add(1, Ordering::Relaxed)),
+            timeout: patience,
+            write_timeout: patience,
+            connect_timeout: patience,
+            ..RedisOptions::new(Redis::shared().unwrap().url(), partitions)
+        };
+        let time = Time::new();
+        held(Arc::new(RedisFeatureStore::connect(options, time.options()).await.unwrap()), time, None)
     }
 }
 

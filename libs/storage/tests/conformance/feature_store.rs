@@ -17,13 +17,19 @@ crate::suite!(feature_store:
     a_batch_is_stored_whole,
     a_batch_at_the_wrong_offset_changes_nothing,
     consumers_move_apart,
-    partitions_move_apart_and_sum_up,
     waiting_ends_when_the_offset_is_applied,
     posteriors_decay_by_half_lives,
     erased_visitors_are_gone_and_fenced,
     outcomes_are_forgotten_by_day,
     visitors_are_counted_once,
-    => memory, embedded, remote);
+    => memory, embedded, remote, redis);
+
+/// What needs more partitions than one.
+mod partitions {
+    use super::partitions_move_apart_and_sum_up;
+
+    crate::suite!(feature_store: partitions_move_apart_and_sum_up, => memory, embedded, remote, redis_of_four);
+}
 
 fn uid(n: u8) -> Uid {
     Uid([n; 17])

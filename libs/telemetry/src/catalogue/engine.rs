@@ -4,7 +4,10 @@ use super::Service::{Bandit, Embedder, Origin};
 use super::{Applies, LabelKey, Unit, counter, entries, gauge, latency};
 
 /// The commands that the stores use, and no others.
-const COMMAND: LabelKey = LabelKey::list("command", &["get", "mget", "set", "del", "eval", "evalsha", "scan", "ping"]);
+const COMMAND: LabelKey = LabelKey::list(
+    "command",
+    &["dbsize", "eval", "evalsha", "hget", "hgetall", "hmget", "hsetnx", "info", "memory", "mget", "scan", "smembers"],
+);
 
 entries! {
     REDIS_COMMANDS: Counter = counter("redis_commands_total", Unit::Count, "Commands sent to Redis.")
@@ -16,6 +19,12 @@ entries! {
         .when(Applies::Engine("redis"))
         .by(&[Origin, Bandit, Embedder]);
     REDIS_MEMORY: Gauge = gauge("redis_memory_used_bytes", Unit::Bytes, "Memory that Redis says it uses.")
+        .when(Applies::Engine("redis"))
+        .by(&[Embedder]);
+    REDIS_FAMILY_MEMORY: Gauge = gauge(
+        "redis_family_memory_bytes", Unit::Bytes, "Memory of each family of the feature store's keys, estimated."
+    )
+        .labels(&[LabelKey::list("family", &["users", "fences", "outcomes", "posteriors", "progress"])])
         .when(Applies::Engine("redis"))
         .by(&[Embedder]);
     KAFKA_CONSUMER_LAG: Gauge = gauge("kafka_consumer_lag", Unit::Count, "Records not yet consumed.")

@@ -1,7 +1,7 @@
 //! A platform on the training half of a split, and what it answers over HTTP.
 
 use super::raw_id;
-use crate::platform::{self, Stores};
+use crate::platform;
 use crate::settings::Tables;
 use crate::simulate::client::EdgeClient;
 use crate::simulate::wire::{Answer, Ask, AskContext};
@@ -75,6 +75,7 @@ pub(super) struct Facts {
 pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Exploring) -> anyhow::Result<Tables> {
     let args = UpArgs {
         log: None,
+        store: None,
         data: None,
         state: state.root().to_owned(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -103,13 +104,13 @@ pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Expl
 /// Starts the platform of a filled folder, asks twice for every case at the time of its held-out event, and stops it.
 pub(super) async fn ask(state: &StateFolder, tables: &Tables, split: &Split) -> anyhow::Result<Served> {
     let settings = tables.settings()?;
-    let stores = Stores::open(state, &settings, system_clock()).await?;
     // Forwards only, as clocks go: the questions are asked in the order of their times.
     let mut order: Vec<usize> = (0..split.cases.len()).collect();
     order.sort_by_key(|&case| split.cases[case].at);
     let time = Arc::new(AtomicI64::new(order.first().map_or(0, |&case| split.cases[case].at)));
     let hand = Arc::clone(&time);
-    let running = platform::start(state, settings, stores, Arc::new(move || hand.load(Ordering::Relaxed))).await?;
+    let running =
+        platform::start(state, settings, system_clock(), Arc::new(move || hand.load(Ordering::Relaxed))).await?;
     let asker = Asker {
         client: EdgeClient::new(&running.ready().edge, TIMEOUT).or_exit(Exit::Internal)?,
         numbers: (0..).zip(&split.train.items).map(|(ix, item)| (item.id.to_string(), ItemIx(ix))).collect(),

@@ -57,7 +57,7 @@ impl Rng {
 }
 
 /// Sixty visitors with a hundred clicks each, half of them on one category, on a catalogue of three hundred records.
-fn write_history(dir: &Path) {
+pub fn write_history(dir: &Path) {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let mut items = String::from("id,title,categories,created_at\n");
     for n in 0..ITEMS {

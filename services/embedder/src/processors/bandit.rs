@@ -1,8 +1,8 @@
 //! Evidence for posteriors.
 //!
-//! Always holds: an (item, decision) gives at most one impression and one reward, whatever arrives in whatever order,
-//! and a reward never without its impression. Both weigh as of the decision: were a reward to weigh as of its click,
-//! an item could have more rewards than impressions.
+//! Always holds: an (item, decision) gives at most one impression and one reward from the events of one partition (all
+//! of a visitor's lie in one), whatever arrives in whatever order, and a reward never without its impression. Both
+//! weigh as of the decision: were a reward to weigh as of its click, an item could have more rewards than impressions.
 
 use attune_domain::{EventKind, LoggedEvent};
 use attune_storage::{OUTCOME_IMPRESSION, OUTCOME_REWARD, OutcomeKey, PosteriorChange};
