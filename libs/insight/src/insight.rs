@@ -98,6 +98,11 @@ impl Insight {
         s.slide();
     }
 
+    /// The visitor was here; impressions and outcomes say so themselves.
+    pub fn visit(&mut self, visitor: u64, at: UnixMillis) {
+        self.state.visit(visitor, at);
+    }
+
     pub fn impression(&mut self, impression: &Impression) {
         self.state.visit(impression.decided.visitor, impression.at);
         let decided = sound(impression.decided);

@@ -160,6 +160,12 @@ impl ItemTable {
         self.content(ix).and_then(|content| content.categories.first().copied()).unwrap_or(u16::MAX)
     }
 
+    /// ln(1 + interactions in training): the item's score under the popularity baseline. A guess from its content for an
+    /// item that training did not see; 0 where the item is not in the table.
+    pub fn popularity(&self, ix: ItemIx) -> f32 {
+        self.stats(ix).map_or(0.0, |stats| stats.popularity)
+    }
+
     /// The row an event about the item adds to a user vector.
     pub(crate) fn input(&self, ix: ItemIx) -> Option<&[f32]> {
         let latent = self.dim - FIXED_COORDINATES;

@@ -48,7 +48,7 @@ pub use door::debug_token;
 pub use hash::{LogKey, LogKeyError, Purpose, UserHash};
 pub use labels::Label;
 pub use log::{
-    BackgroundFailed, CodePlace, EVENTS, EventSpec, ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Fields,
+    BackgroundFailed, CheckpointIgnored, CodePlace, EVENTS, EventSpec, ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Fields,
     ItemChange, ItemChanged, LogEvent, LogLevel, Loggable, ModelDeployed, Notice, Panicked, PersonalizationComplete,
     RequestEvent, RequestFailed, RequestShed, Route, ServiceCutOff, ServiceDraining, ServiceReady, ServiceStopped,
     Shape, Stream, Subject, UserErased, UserUpdated, log_line_pattern, log_schema,

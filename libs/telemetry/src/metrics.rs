@@ -5,6 +5,7 @@
 //! beyond its bound go to `_other`. What the catalogue does not list for this service counts nothing, and shows in
 //! `telemetry_metric_conflicts_total`; nor does anything count in a process that records nothing.
 
+mod absent;
 mod handles;
 mod histogram;
 
@@ -16,6 +17,7 @@ use crate::catalogue::names::{LABEL_OVERFLOW, METRIC_CONFLICTS};
 use crate::catalogue::{self, Applies, Entry, Kind, Metric, Service};
 use crate::{Label, Record};
 use parking_lot::Mutex;
+use absent::Absent;
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry};
 use std::collections::HashMap;
@@ -44,8 +46,8 @@ struct State {
     families: HashMap<String, Vector>,
     /// Values seen of each bounded label.
     open: HashMap<(&'static str, &'static str), Vec<String>>,
-    /// `<name>_samples` of what does not apply, until it does.
-    absent: HashMap<&'static str, prometheus::Gauge>,
+    /// What does not apply, until it does.
+    absent: Absent,
 }
 
 #[derive(Clone)]
@@ -63,6 +65,8 @@ impl Metrics {
         };
         let inner = Inner { service, registry: Registry::new(), state: Mutex::default() };
         let metrics = Self { inner: Arc::new(inner) };
+        // Nothing else is in the registry yet.
+        let _ = metrics.inner.registry.register(Box::new(metrics.inner.state.lock().absent.clone()));
         let own = catalogue::all().filter(|metric| metrics.lists(metric) && !metric.per_process);
         own.filter(|metric| metric.applies != Applies::Always).for_each(|metric| metrics.absent(metric));
         metrics
@@ -126,10 +130,10 @@ impl Metrics {
         if !self.lists(metric) {
             return;
         }
-        let Ok(gauge) = prometheus::Gauge::new(format!("{}{SAMPLES}", metric.name), SAMPLES_HELP) else { return };
-        let mut state = self.inner.state.lock();
-        if !state.families.contains_key(metric.name) && self.inner.registry.register(Box::new(gauge.clone())).is_ok() {
-            state.absent.insert(metric.name, gauge);
+        let state = self.inner.state.lock();
+        let is_there = |suffix: &str| state.families.contains_key(&format!("{}{suffix}", metric.name));
+        if !is_there("") && !is_there(SAMPLES) {
+            state.absent.insert(metric.name);
         }
     }
 
@@ -167,10 +171,7 @@ impl Metrics {
         let vector = match state.families.get(&name) {
             Some(found) => found.clone(),
             None => {
-                if let Some(placeholder) = state.absent.remove(metric.name) {
-                    // It is registered, or it would not be in the map.
-                    let _ = self.inner.registry.unregister(Box::new(placeholder));
-                }
+                state.absent.remove(metric.name);
                 let help = if suffix == SAMPLES { SAMPLES_HELP } else { metric.help };
                 let vector = Vector::new(metric, Opts::new(&name, help)).ok()?;
                 self.inner.registry.register(vector.collector()).ok()?;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use attune_edge::{EdgeDeps, Operator};
 use attune_embedder::Embedder;
+use attune_embedder::insight::InsightDeps;
 use attune_origin::{Clients, OriginDeps};
 use attune_rpc::Channel;
 use attune_runtime::admin::{self, AdminState, Extra};
@@ -114,6 +115,15 @@ pub(crate) async fn start(
     let serving = Arc::new(attune_serving::open(&bundle, &*event_log, PATIENCE).await.or_exit(Exit::Data)?);
     // Each service follows the catalogue on its own, as it would in a process of its own.
     let own = || Arc::new(ArcSwap::new(Arc::clone(&serving)));
+
+    let insight = InsightDeps {
+        log: Arc::clone(&event_log),
+        store: Arc::clone(&features),
+        serving: Some(own()),
+        telemetry: embedder_t.clone(),
+        clock: clock.clone(),
+    };
+    tasks.spawn(attune_embedder::insight::run(settings.embedder.insight.clone(), insight, shutdown.flag()));
 
     let retrieval = attune_retrieval::build(
         &settings.retrieval,

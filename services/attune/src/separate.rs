@@ -79,7 +79,7 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
         set("process.instance", format!("{name}-0"));
         let bus = if name == "origin" { "hub".to_owned() } else { address("origin") };
         set("process.telemetry.decision_bus", bus);
-        if name != "embedder" && name != "llm" {
+        if name != "llm" {
             set("own.bundle", path(&bundle));
         }
         if !matches!(name, "origin" | "llm") {

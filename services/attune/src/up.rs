@@ -257,6 +257,7 @@ pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs
         tables.default("origin", "own.features", store.as_str());
     }
     tables.default("embedder", "own.state", engines.store.unwrap_or_else(|| text(&state.features())));
+    tables.default("embedder", "insight.folder", text(&state.features()));
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {
         tables.default("edge", "process.admin", free_or(args.listen, 9101));

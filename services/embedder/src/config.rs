@@ -4,6 +4,7 @@ use attune_config::{HumanDuration, Problems};
 use attune_runtime::ProcessConfig;
 use attune_storage::{Clock, EnginesConfig, FeatureOptions};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The file that is both default and manual.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -17,9 +18,48 @@ pub struct EmbedderConfig {
     pub outcome_window: HumanDuration,
     pub retry_first: HumanDuration,
     pub retry_longest: HumanDuration,
+    pub insight: InsightConfig,
     pub own: OwnConfig,
     pub engines: EnginesConfig,
     pub process: ProcessConfig,
+}
+
+/// Settings of the metrics that are computed from the stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InsightConfig {
+    pub folder: PathBuf,
+    pub every: HumanDuration,
+    pub checkpoint_every: HumanDuration,
+    pub lateness: HumanDuration,
+    pub sample_one_in: u64,
+    pub seen_pairs: usize,
+}
+
+impl Default for InsightConfig {
+    /// The values of the default file.
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            every: HumanDuration::secs(5),
+            checkpoint_every: HumanDuration::secs(10),
+            lateness: HumanDuration::secs(5),
+            sample_one_in: 8,
+            seen_pairs: 1 << 19,
+        }
+    }
+}
+
+impl InsightConfig {
+    fn check(&self, problems: &mut Problems) {
+        for (key, value) in [("insight.every", self.every), ("insight.checkpoint_every", self.checkpoint_every)] {
+            problems.check(!value.get().is_zero(), key, "must not be zero");
+        }
+        problems.check(self.lateness.get() <= HumanDuration::secs(300).get(), "insight.lateness", "must be at most 5m");
+        problems.check(self.sample_one_in > 0, "insight.sample_one_in", "must not be zero");
+        let pairs = 1..=1 << 26;
+        problems.check(pairs.contains(&self.seen_pairs), "insight.seen_pairs", "must be 1 to 67108864");
+    }
 }
 
 /// Where a process of its own finds what `attune up` would hand it.
@@ -28,6 +68,7 @@ pub struct EmbedderConfig {
 pub struct OwnConfig {
     pub state: String,
     pub event_log: String,
+    pub bundle: PathBuf,
     pub origin: String,
     pub timeout: HumanDuration,
 }
@@ -42,6 +83,7 @@ impl Default for EmbedderConfig {
             outcome_window: HumanDuration::secs(30 * 86_400),
             retry_first: HumanDuration::millis(100),
             retry_longest: HumanDuration::secs(5),
+            insight: InsightConfig::default(),
             own: OwnConfig::default(),
             engines: EnginesConfig::default(),
             process: ProcessConfig::default(),
@@ -53,6 +95,7 @@ impl EmbedderConfig {
     /// What a type cannot say.
     pub fn check(&self, problems: &mut Problems) {
         self.engines.check(problems);
+        self.insight.check(problems);
         let second = HumanDuration::secs(1).get();
         problems.check(self.half_life.get() >= second, "half_life", "must be at least a second");
         problems.check((1..=8_192).contains(&self.batch_records), "batch_records", "must be 1 to 8192");

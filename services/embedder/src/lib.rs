@@ -12,6 +12,7 @@
 
 mod batch;
 mod config;
+pub mod insight;
 pub mod own;
 mod partition;
 mod processors;
@@ -19,7 +20,7 @@ mod records;
 mod stats;
 pub mod telemetry;
 
-pub use config::{DEFAULTS, EmbedderConfig, OwnConfig};
+pub use config::{DEFAULTS, EmbedderConfig, InsightConfig, OwnConfig};
 pub use stats::EmbedderStats;
 
 use attune_storage::{Applied, Clock, EventLog, FeatureStore, Membership, StorageError, USER_EVENTS_CONSUMER};

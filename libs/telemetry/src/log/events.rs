@@ -315,6 +315,13 @@ events! {
         context {}
     }
 
+    /// A checkpoint cannot be gone on from: what it counted begins anew.
+    notice CheckpointIgnored = "checkpoint_ignored": Warn, App {
+        failure;
+        metrics {}
+        context {}
+    }
+
     /// A bundle went live in this process.
     notice ModelDeployed = "model_deployed": Info, Audit {
         ;

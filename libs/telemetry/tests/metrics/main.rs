@@ -121,6 +121,14 @@ fn what_does_not_apply_is_absent_and_says_so() {
         Some(1.0)
     );
 
+    // Also where its samples have labels, which what stood for them had not.
+    assert_eq!(read("model_ndcg_score_samples"), Some(0.0));
+    metrics.estimate(&names::MODEL_NDCG, &["m1"]).set(0.7, 20_000);
+    let labelled = [("model_version", "m1")];
+    let now = &both(std::slice::from_ref(&embedder))[0];
+    assert_eq!(now.value("model_ndcg_score_samples", &labelled), Some(20_000.0));
+    assert_eq!((now.value("model_ndcg_score", &labelled), read("model_ndcg_score_samples")), (Some(0.7), None));
+
     let regret = metrics.estimate(&names::BANDIT_REGRET, &[]);
     regret.set_within(0.08, [0.05, 0.11], 1_499);
     assert_eq!(read("bandit_cumulative_regret_samples"), Some(1_499.0));
