@@ -32,7 +32,7 @@ pub use histogram::{Histogram, Histograms};
 pub use items::ItemTable;
 pub use manifest::{EdgeScorer, Head, Manifest, Metric, Section};
 pub use progress::{Bar, Progress, Quiet};
-pub use rank::Scores;
+pub use rank::{Scores, feature_names};
 pub use schema::{Column, ColumnKind, FeatureSchema, Presence};
 pub use tower::UserInput;
 pub use train::{TrainConfig, TrainError, train};

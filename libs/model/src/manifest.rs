@@ -28,6 +28,10 @@ pub struct Manifest {
     pub schema: FeatureSchema,
     pub heads: Vec<Head>,
     pub edge: EdgeScorer,
+    /// Mean of the training visitors' vectors, without context and fixed coordinates: what drift of embeddings is
+    /// measured against. Empty in bundles from before it was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mean_vector: Vec<f32>,
     /// By name, such as `validation.recall_at_100`. A metric without samples is absent.
     pub metrics: BTreeMap<String, Metric>,
     pub sections: BTreeMap<String, Section>,

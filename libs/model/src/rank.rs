@@ -1,7 +1,7 @@
 //! The ranker at serving time: features of (visitor, item) to the heads' outputs.
 
 use crate::bundle::Bundle;
-use crate::features::UserSide;
+use crate::features::{COLUMNS, UserSide};
 use crate::items::ItemTable;
 use crate::tower::UserInput;
 use attune_domain::ItemIx;
@@ -9,6 +9,11 @@ use attune_inference::{exp, sigmoid};
 
 /// Longest dwell that is predicted.
 const MAX_DWELL_SECONDS: f32 = 86_400.0;
+
+/// Names of the first columns of a feature row, as in [`Bundle::histograms`].
+pub fn feature_names() -> impl Iterator<Item = &'static str> {
+    COLUMNS.iter().map(|(name, _)| *name)
+}
 
 /// Outputs of the heads, parallel to the candidates.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +27,26 @@ pub struct Scores {
 }
 
 impl Bundle {
+    /// What the ranker reads of each candidate, shown at its position: a row of [`feature_names`] each, then columns
+    /// without a name. Candidates that are not in the table have none.
+    pub fn feature_rows(
+        &self,
+        items: &ItemTable,
+        input: &UserInput,
+        user_vector: &[f32],
+        shown: &[(ItemIx, u8)],
+        mut see: impl FnMut(&[f32]),
+    ) {
+        let side = UserSide::new(&self.manifest().schema, items, input, user_vector);
+        let known = shown.iter().filter(|(ix, _)| ix.index() < items.len());
+        let mut rows = Vec::with_capacity(side.width());
+        for &(ix, position) in known {
+            rows.clear();
+            side.rows(&[ix], position, &mut rows);
+            see(&rows);
+        }
+    }
+
     /// Scores each candidate. A candidate's scores are bit-identical whatever else is in the batch, whatever its size
     /// and whatever the instruction set. Candidates that are not in the table score 0.
     pub fn rank(&self, items: &ItemTable, input: &UserInput, user_vector: &[f32], candidates: &[ItemIx]) -> Scores {

@@ -11,11 +11,12 @@ mod checkpoint;
 mod export;
 mod items;
 mod lanes;
+mod reads;
 mod seen;
 
 use crate::InsightConfig;
 use crate::processors::insight::{self as processor, Facts};
-use attune_domain::{LoggedEvent, PosteriorSnapshot, Segment, Uid, UnixMillis, UserState};
+use attune_domain::{LoggedEvent, ModelVersion, PosteriorSnapshot, Segment, Uid, UnixMillis, UserState};
 use attune_insight::{Config, Insight, Surroundings};
 use attune_serving::SharedServing;
 use attune_storage::{Bounds, Clock, EventLog, FeatureStore, StorageError, partition_of};
@@ -25,6 +26,7 @@ use export::{Exporter, Observed};
 use items::Items;
 use lanes::{Lanes, Taken};
 use parking_lot::Mutex;
+use reads::Reads;
 use seen::Seen;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -95,6 +97,9 @@ struct Consumer {
     /// Shared with the thread that computes a report or writes a checkpoint, and waited for meanwhile.
     state: Arc<Mutex<State>>,
     items: Items,
+    reads: Reads,
+    /// The model that the baselines are of.
+    model: Option<ModelVersion>,
     observed: Observed,
     exporter: Option<Exporter>,
     exported: Option<Instant>,
@@ -114,20 +119,27 @@ struct State {
 impl Consumer {
     fn new(config: InsightConfig, deps: InsightDeps, checkpoint: Option<Checkpoint>, ignored: &mut bool) -> Self {
         let (observed, most) = (Observed::new(&deps.telemetry), config.seen_pairs);
+        let mut reads = Reads::new(config.sample_one_in);
+        let serving = deps.serving.as_ref().map(|serving| serving.load_full());
+        let model = serving.as_ref().map(|serving| serving.bundle.version().clone());
+        let baselines = serving.map(|serving| reads.baselines(&serving.bundle)).unwrap_or_default();
+        let settings = Config { baselines, ..Config::default() };
         let restored = checkpoint.and_then(|checkpoint| {
-            let insight = Insight::from_bytes(Config::default(), &checkpoint.insight);
+            let insight = Insight::from_bytes(settings.clone(), &checkpoint.insight);
             *ignored |= insight.is_err();
             let seen = Seen::restore(checkpoint.seen, most);
             Some((State { insight: insight.ok()?, seen, positions: checkpoint.positions }, checkpoint.categories))
         });
         let (state, names) = restored.unwrap_or_else(|| {
             // The first record moves the stream's time to where it belongs.
-            let insight = Insight::new(Config::default(), 0).expect("the default windows are sound");
+            // A model whose baselines are not sound has no drift to tell.
+            let insight = Insight::new(settings, 0).or_else(|_| Insight::new(Config::default(), 0));
+            let insight = insight.expect("the default windows are sound");
             (State { insight, seen: Seen::new(most), positions: BTreeMap::new() }, Vec::new())
         });
         let (state, items) = (Arc::new(Mutex::new(state)), Items::new(deps.serving.clone(), names));
         let (exporter, exported, saved) = (None, None, Instant::now());
-        Self { config, deps, state, items, observed, exporter, exported, saved, begun: false }
+        Self { config, deps, state, items, reads, model, observed, exporter, exported, saved, begun: false }
     }
 
     async fn consume(&mut self, begins: Begin) {
@@ -205,7 +217,13 @@ impl Consumer {
         let visitors = self.visitors(&batch).await;
         let lateness = self.lateness();
         let now = (self.deps.clock)();
+        let serving = self.items.serving();
         let state = &mut *self.state.lock();
+        if let Some(serving) = serving.as_ref().filter(|serving| Some(serving.bundle.version()) != self.model.as_ref()) {
+            self.model = Some(serving.bundle.version().clone());
+            // Baselines that are not sound leave those before.
+            let _unsound = state.insight.set_baselines(self.reads.baselines(&serving.bundle));
+        }
         for Taken { offset, event } in batch {
             if let Some(event) = event {
                 self.observed.event(&event, now);
@@ -215,8 +233,14 @@ impl Consumer {
                     facts(&self.items, &event, visitors.get(&event.uid), seen_before)
                 });
                 processor::observe(&mut state.insight, &event, facts);
+                if serving.is_some() {
+                    self.reads.note(offset, &event, now);
+                }
             }
             state.positions.insert(partition_of(offset), offset + 1);
+        }
+        if let Some(serving) = &serving {
+            self.reads.look(&mut state.insight, &mut self.observed, serving, &visitors);
         }
     }
 
@@ -249,6 +273,7 @@ impl Consumer {
             (report, state.insight.size_bytes() + state.seen.size_bytes())
         });
         if let Ok((report, bytes)) = computing.await {
+            let bytes = bytes + self.reads.size_bytes();
             Exporter::show(&mut self.exporter, &self.deps.telemetry, &report, &self.items, bytes);
         }
         self.exported = Some(Instant::now());

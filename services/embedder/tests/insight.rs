@@ -269,6 +269,52 @@ async fn the_registry_tells_the_truth_of_the_stream() {
     assert!(saved.is_some_and(|saved| saved >= 1.0), "{saved:?}");
 }
 
+/// Pages of visitors whose states are those of the first `applied` pages.
+async fn embeddings_read(applied: u32) -> String {
+    let bed = with_items().await;
+    let mut stream = Stream::new();
+    (0..applied).for_each(|request| stream.page(request));
+    write(&bed, &stream.events).await;
+    let bed = bed.caught_up().await;
+    let before = stream.events.len();
+    (applied..REQUESTS).for_each(|request| stream.page(request));
+    write(&bed, &stream.events[before..]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let telemetry = recorded("embedder");
+    let config = InsightConfig { sample_one_in: 1, ..config(folder.path()) };
+    let (running, stop) = start(&bed, &config, &telemetry, true);
+    let series = of_source("personalization_impressions_total", 0);
+    let metrics = until(&telemetry, &series, stream.truth.shown[0] as f64).await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    metrics
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embeddings_and_features_are_looked_at_as_pages_read_them() {
+    let metrics = embeddings_read(REQUESTS).await;
+    let read = |series: &str| value(&metrics, series).unwrap_or_else(|| panic!("{series}"));
+    assert_eq!(read("embedding_coverage_ratio_samples"), f64::from(REQUESTS));
+    let age = |metrics: &str, what: &str| {
+        let of = |segment: &str| {
+            value(metrics, &format!("embedding_freshness_seconds_{what}{{user_segment=\"{segment}\"}}")).unwrap_or(0.0)
+        };
+        ["power", "active", "casual"].map(of).iter().sum::<f64>()
+    };
+    let found = age(&metrics, "count");
+    assert!(found > 0.5 * f64::from(REQUESTS) && found < f64::from(REQUESTS), "first pages have none: {found}");
+    assert_eq!(age(&metrics, "sum"), 0.0, "nothing lacked");
+    assert!(read("embedding_drift_score_samples") > 0.0);
+    let drift = "{feature_name=\"popularity\"}";
+    assert_eq!(read(&format!("model_feature_drift_score_samples{drift}")), f64::from(REQUESTS * SLOTS + REQUESTS));
+    assert!(read(&format!("model_feature_drift_score{drift}")).is_finite());
+
+    // A consumer that stopped half-way: each page of the second half lacks what came with the visitor's page before.
+    let behind = embeddings_read(REQUESTS / 2).await;
+    let lacked = f64::from(REQUESTS / 2 - VISITORS / 2) * f64::from(VISITORS) / 1e3;
+    assert!(age(&behind, "sum") > 0.5 * lacked && age(&behind, "sum") < 1.5 * lacked, "{}", age(&behind, "sum"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_nothing_counts_twice_or_is_lost() {
     let bed = with_items().await;

@@ -19,6 +19,7 @@ pub struct RetrievalConfig {
     pub deadlines: Deadlines,
     pub index: IndexSection,
     pub trending: TrendingSection,
+    pub shadow: ShadowSection,
     pub own: OwnConfig,
     pub process: ProcessConfig,
 }
@@ -62,6 +63,14 @@ pub struct IndexSection {
     pub snapshots: PathBuf,
 }
 
+/// Queries that are repeated exactly.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowSection {
+    pub share: f64,
+    pub at_least_every: HumanDuration,
+}
+
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrendingSection {
@@ -83,6 +92,9 @@ pub struct OwnConfig {
 impl RetrievalConfig {
     pub fn validate(&self, problems: &mut Problems) {
         problems.check(!self.own.timeout.0.is_zero(), "own.timeout", "must be positive");
+        problems.check((0.0..=1.0).contains(&self.shadow.share), "shadow.share", "must be 0 to 1");
+        let at_least = self.shadow.at_least_every.0;
+        problems.check(!at_least.is_zero(), "shadow.at_least_every", "must be positive");
         problems.check((1..=10_000).contains(&self.max_candidates), "max_candidates", "must be 1 to 10000");
         problems.check((1..=65_536).contains(&self.max_query), "max_query", "must be 1 to 65536");
         problems.check(self.threads <= 1024, "threads", "must be at most 1024");

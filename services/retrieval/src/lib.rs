@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod index;
 pub mod own;
 pub mod retrieve;
+mod shadow;
 pub mod sources;
 pub mod telemetry;
 pub mod text;
@@ -70,6 +71,7 @@ pub async fn build(config: &RetrievalConfig, deps: Deps) -> Result<Built, Retrie
         Arc::clone(&changed),
         deps.stop.clone(),
     ))];
+    tasks.push(Box::pin(shadow::repeat(Arc::clone(&retriever.shadow), deps.telemetry.clone(), deps.stop.clone())));
     if let Some(log) = deps.item_updates {
         let notify = move |_: &attune_serving::Serving| changed.notify_one();
         tasks.push(Box::pin(attune_serving::follow(deps.serving, log, notify, deps.stop.clone())));

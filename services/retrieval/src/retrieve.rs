@@ -6,6 +6,7 @@
 use crate::config::{Deadlines, RetrievalConfig};
 use crate::error::RetrievalError;
 use crate::index::Generation;
+use crate::shadow::Shadow;
 use crate::sources::{Ask, CandidateSource, Look, SourceError, Work};
 use crate::telemetry::{self, Operation, RetrievalMetrics};
 use crate::view::View;
@@ -38,6 +39,7 @@ pub struct Retriever {
     deadlines: Deadlines,
     max_candidates: usize,
     max_query: usize,
+    pub(crate) shadow: Arc<Shadow>,
     pub(crate) metrics: RetrievalMetrics,
 }
 
@@ -68,6 +70,7 @@ impl Retriever {
             deadlines: config.deadlines.clone(),
             max_candidates: config.max_candidates,
             max_query: config.max_query,
+            shadow: Arc::new(Shadow::new(&config.shadow)),
             metrics,
         }
     }
@@ -104,6 +107,7 @@ impl Retriever {
         let model = view.serving.bundle.version().clone();
         let generation = view.index.pin();
         let index = generation.hash();
+        self.shadow.offer(&ask.user_vector, &view, &generation);
         let shared = Arc::new(Shared { ask, view, generation, trending: self.trending.load_full() });
         let deadline = scope.deadline.child(max);
         let running = self.sources.iter().map(|source| self.run(source, &shared, scope, deadline));

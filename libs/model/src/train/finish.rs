@@ -103,6 +103,7 @@ impl Finish<'_> {
             schema: self.schema.clone(),
             heads: self.heads(),
             edge,
+            mean_vector: mean_vector(&vectors, dim - FIXED_COORDINATES),
             metrics: self.metrics(),
             sections: BTreeMap::new(),
         };
@@ -220,6 +221,14 @@ impl Finish<'_> {
         let named = COLUMNS.iter().enumerate();
         named.filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?))).collect()
     }
+}
+
+fn mean_vector(vectors: &[Vec<f32>], latent: usize) -> Vec<f32> {
+    if vectors.is_empty() {
+        return Vec::new();
+    }
+    let mean = |at: usize| vectors.iter().map(|vector| f64::from(vector[at])).sum::<f64>() / vectors.len() as f64;
+    (0..latent).map(|at| mean(at) as f32).collect()
 }
 
 /// Least squares through points.

@@ -1,6 +1,6 @@
 //! Embeddings and models, watched from the stream of decisions and feedback.
 
-use super::Service::Embedder;
+use super::Service::{Embedder, Retrieval};
 use super::{Applies, LabelKey, Unit, entries, estimate, histogram};
 
 const VERSION: LabelKey = LabelKey::first("model_version", 4);
@@ -51,7 +51,7 @@ entries! {
     )
         .labels(&[VERSION, LabelKey::list("k", &["10", "100", "1000"])])
         .when(Applies::Stream)
-        .by(&[Embedder]);
+        .by(&[Retrieval]);
     MODEL_CONFIDENCE: Histogram = histogram(
         "model_confidence_score",
         Unit::Score,
