@@ -25,8 +25,8 @@ pub use draw::Sampler;
 pub use merge::{Outcome, SourceItems, SourceKind, merge};
 pub use posterior::Posteriors;
 pub use record::{
-    Path, Slot, decode_record, digest_of, encode_record, pack_scores, pack_slots, packed_score, packed_slot,
-    unpack_slots,
+    Path, SCORED_SLOTS, Slot, decode_record, digest_of, encode_record, pack_scores, pack_slots, packed_score,
+    packed_slot, unpack_slots,
 };
 pub use scored::ScoredItems;
 pub use slate::{Choice, Chosen, Policy, Scratch, choose};

@@ -47,10 +47,17 @@ pub fn unpack_slots(bytes: &[u8], count: usize) -> Vec<Slot> {
     (0..count).map(|i| packed_slot(bytes, i)).collect()
 }
 
-/// Two bytes a score, lowest first; 65535 is 1.
+/// Slots whose scores a record keeps: a long list would take a hit's record beyond its 512 bytes.
+pub const SCORED_SLOTS: usize = 32;
+
+/// Two bytes a score, lowest first; 65535 is 1. Of the first [`SCORED_SLOTS`] slots.
 pub fn pack_scores(scores: &[f32]) -> Vec<u8> {
     // A score that is not a number becomes 0.
-    scores.iter().flat_map(|score| ((score.clamp(0.0, 1.0) * 65_535.0).round() as u16).to_le_bytes()).collect()
+    scores
+        .iter()
+        .take(SCORED_SLOTS)
+        .flat_map(|score| ((score.clamp(0.0, 1.0) * 65_535.0).round() as u16).to_le_bytes())
+        .collect()
 }
 
 /// The score at `position`; none where the bytes do not hold it.

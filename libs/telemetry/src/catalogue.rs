@@ -114,7 +114,7 @@ pub enum Applies {
     Engine(&'static str),
     /// Only where the machine or its kernel exposes it.
     Hardware(&'static str),
-    /// Computed from the stream of events; comes alive with the job that computes it.
+    /// Computed from what was shown and done; there once the first of it was computed.
     Stream,
 }
 

@@ -48,10 +48,10 @@ pub use door::debug_token;
 pub use hash::{LogKey, LogKeyError, Purpose, UserHash};
 pub use labels::Label;
 pub use log::{
-    BackgroundFailed, CheckpointIgnored, CodePlace, EVENTS, EventSpec, ExplanationGiven, Failure, FallbackUsed, FeedbackAccepted, Fields,
-    ItemChange, ItemChanged, LogEvent, LogLevel, Loggable, ModelDeployed, Notice, Panicked, PersonalizationComplete,
-    RequestEvent, RequestFailed, RequestShed, Route, ServiceCutOff, ServiceDraining, ServiceReady, ServiceStopped,
-    Shape, Stream, Subject, UserErased, UserUpdated, log_line_pattern, log_schema,
+    BackgroundFailed, CheckpointIgnored, CodePlace, EVENTS, EventSpec, ExplanationGiven, Failure, FallbackUsed,
+    FeedbackAccepted, Fields, ItemChange, ItemChanged, LogEvent, LogLevel, Loggable, ModelDeployed, Notice, Panicked,
+    PersonalizationComplete, RequestEvent, RequestFailed, RequestShed, Route, ServiceCutOff, ServiceDraining,
+    ServiceReady, ServiceStopped, Shape, Stream, Subject, UserErased, UserUpdated, log_line_pattern, log_schema,
 };
 pub use metrics::{By, Counter, Estimate, Gauge, Histogram, KnownGauge, Metrics};
 pub use red::{EdgeRed, Red};

@@ -104,37 +104,51 @@ async fn metrics_of_the_stream_tell_what_was_shown_and_done() {
 
     let platform = Platform::start(&dir, &settings);
     visit(&platform, 260, "a", &mut rng, &mut told).await;
-    let metrics = until_told(&platform.admin, &told).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let metrics = if metrics.is_empty() { metrics } else { platform.admin.get("/metrics").await.text() };
+    until_told(&platform.admin, &told).await;
     let ctr = |source: usize| told.clicks[source] as f64 / told.impressions[source] as f64;
     println!("CTR {:.3} and {:.3}: {told:?}", ctr(0), ctr(1));
     let shown = told.impressions[0] as f64;
-    for (series, low, high) in [
+    let model = format!("model_version=\"{}\"", platform.ready["model_version"].as_str().unwrap());
+    let expected = [
         ("personalization_active_users", 40.0, f64::from(USERS)),
         ("personalization_catalog_coverage_ratio", 0.05, 1.0),
         ("personalization_diversity_score", 0.3, 1.0),
         ("personalization_novelty_ratio", 0.05, 1.0),
-        ("bandit_exploration_rate", 0.01, 0.3),
-        ("bandit_arm_pull_distribution_gini", 0.05, 1.0),
-        ("bandit_posterior_uncertainty{item_segment=\"jazz\"}", 1e-4, 0.5),
         ("personalization_exploration_rate{algorithm=\"random\"}", 0.001, 0.1),
         ("personalization_lift_ratio_samples", 100.0, 1e6),
         ("personalization_freshness_ratio_samples", shown, shown),
+        ("personalization_serendipity_ratio_samples", 0.0, 0.0),
+        ("personalization_return_ratio_samples", 0.0, 0.0),
+        ("bandit_cumulative_regret_samples", 1.0, 1e3),
+        ("bandit_believed_regret", -1.0, 1.0),
+        ("bandit_exploration_rate", 0.01, 0.3),
+        ("bandit_arm_pull_distribution_gini", 0.05, 1.0),
+        ("bandit_posterior_uncertainty{item_segment=\"jazz\"}", 1e-4, 0.5),
+        ("bandit_cold_item_coverage_ratio_samples", 0.0, 0.0),
         ("embedding_coverage_ratio_samples", 200.0, 260.0),
+        ("embedding_staleness_rate_samples", 150.0, 260.0),
+        ("embedding_drift_score_samples", 150.0, 260.0),
         ("embedding_freshness_seconds_count{user_segment=\"power\"}", 100.0, 260.0),
-        ("model_recall_score_samples{model_version=\"VERSION\",k=\"100\"}", 1.0, 1e3),
-        ("model_calibration_error_samples{model_version=\"VERSION\"}", 100.0, shown),
-        ("model_confidence_score_count{model_version=\"VERSION\"}", 50.0, shown),
+        ("model_recall_score_samples{k=\"100\",MODEL}", 1.0, 1e3),
+        ("model_calibration_error_samples{MODEL}", 100.0, shown),
+        ("model_ndcg_score_samples{MODEL}", 0.0, shown),
+        ("model_confidence_score_count{MODEL}", 50.0, shown),
         ("model_feature_drift_score{feature_name=\"popularity\"}", 0.0, 50.0),
         ("streaming_state_size_bytes", 1e3, 1e9),
         ("streaming_checkpoint_duration_seconds_count", 1.0, 1e3),
-    ] {
-        let series = series.replace("VERSION", platform.ready["model_version"].as_str().unwrap());
-        let found = value(&metrics, &series);
-        assert!(found.is_some_and(|found| (low..=high).contains(&found)), "{series}: {found:?}");
+    ];
+    let begun = Instant::now();
+    loop {
+        let metrics = platform.admin.get("/metrics").await.text();
+        let missing = expected.iter().find(|(series, low, high)| {
+            let found = value(&metrics, &series.replace("MODEL", &model));
+            !found.is_some_and(|found| (*low..=*high).contains(&found))
+        });
+        let Some((series, ..)) = missing else { break };
+        let found = value(&metrics, &series.replace("MODEL", &model));
+        assert!(begun.elapsed() < Duration::from_secs(15), "{series}: {found:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    println!("{}", metrics.lines().filter(|l| l.starts_with("personalization_") || l.starts_with("bandit_") || l.starts_with("embedding_") || l.starts_with("model_")).filter(|l| !l.contains("_bucket")).collect::<Vec<_>>().join("\n"));
     platform.kill();
 
     // Each service a process of its own goes on from the same checkpoint.

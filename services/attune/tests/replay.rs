@@ -6,7 +6,7 @@
 mod platform;
 
 use attune::replay::{Found, MaterialsCache, Source, check};
-use attune_decision::{DecisionRecord, Path, Posteriors, SourceKind, Stage};
+use attune_decision::{DecisionRecord, Path, Posteriors, SourceKind, Stage, encode_record};
 use attune_domain::{ItemIx, PosteriorCounts, PosteriorSnapshot, RequestId};
 use platform::*;
 use serde_json::{Value, json};
@@ -101,6 +101,10 @@ async fn what_was_changed_is_named() {
     let folder = dir.path().join("state");
     let platform = Platform::start(&dir, &[]);
     visit(&platform, 120, "c").await;
+    for _ in 0..3 {
+        let answer = platform.edge.post("/v1/personalize", &json!({"user_id": "u1", "limit": 100})).await;
+        assert_eq!(answer.items().len(), 100);
+    }
     assert!(platform.interrupt().success());
 
     let (hit, miss) = {
@@ -108,6 +112,14 @@ async fn what_was_changed_is_named() {
         let mut cache = MaterialsCache::default();
         let (hit_id, hit) = find(&source, Path::Hit, |r| r.items.len() > 3).await;
         let (miss_id, miss) = find(&source, Path::Miss, |r| r.items.len() > 3 && r.sources.len() > 3).await;
+        // A hit keeps to its 512 bytes, scores included.
+        for (slots, scores) in [(20, 40), (100, 64)] {
+            let (_, full) = find(&source, Path::Hit, |r| r.items.len() == slots).await;
+            let bytes = encode_record(&full).len();
+            let without = encode_record(&DecisionRecord { scores: Default::default(), ..full.clone() }).len();
+            println!("a hit of {slots}: {bytes} B, {without} B without its scores");
+            assert!(full.scores.len() == scores && bytes <= 512, "{bytes} B");
+        }
         let mut states = 0;
         for record in [&hit, &miss] {
             let mut materials = source.materials(record, &mut cache).await.unwrap().unwrap();

@@ -219,7 +219,8 @@ impl Consumer {
         let now = (self.deps.clock)();
         let serving = self.items.serving();
         let state = &mut *self.state.lock();
-        if let Some(serving) = serving.as_ref().filter(|serving| Some(serving.bundle.version()) != self.model.as_ref()) {
+        if let Some(serving) = serving.as_ref().filter(|serving| Some(serving.bundle.version()) != self.model.as_ref())
+        {
             self.model = Some(serving.bundle.version().clone());
             // Baselines that are not sound leave those before.
             let _unsound = state.insight.set_baselines(self.reads.baselines(&serving.bundle));
@@ -291,7 +292,7 @@ impl Consumer {
     /// Writes the checkpoint and says how long it took.
     fn saving(&self) -> Option<impl FnOnce() + Send + 'static> {
         let folder = Some(self.config.folder.clone()).filter(|folder| self.begun && !folder.as_os_str().is_empty())?;
-        let (state, took) = (Arc::clone(&self.state), self.observed.checkpoint.clone());
+        let (state, took) = (Arc::clone(&self.state), self.observed.checkpoint);
         let categories = self.items.names().to_vec();
         Some(move || {
             let begun = Instant::now();

@@ -8,7 +8,8 @@ use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::{OpenError, SharedServing};
 use attune_storage::{
-    EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, Topic, is_engine, open_event_log, open_feature_store,
+    EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, Topic, is_engine, open_event_log,
+    open_feature_store,
 };
 use std::path::Path;
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! What is remembered of decisions on their way to the log and just written: bounded, and only ever a saving.
 //!
 //! Two generations each: when the young one is full, it becomes the old one, and the one before it is forgotten.
-//! A decision takes 32 bytes and each of its items 6.25: 31 MB at 20 items a decision, at most 47 MB.
+//! A decision takes 32 bytes and each of its items 6.25: 31 MB at 20 items a decision, at most 47 MB (without scores and
+//! kinds of slots it was 21 and 30).
 
 use crate::slate::{Facts, Slate};
+use attune_decision::SCORED_SLOTS;
 use attune_domain::{RequestId, Uid};
 use attune_storage::{ObjectHash, RecordHead};
 use rustc_hash::FxHashSet;
@@ -72,7 +74,7 @@ impl Generation {
     fn slate(&self, id: RequestId) -> Option<Slate<'_>> {
         let place = self.slots.get(&slot_of(id))?.iter().rev().find(|place| place.id == id)?;
         let (start, packed, count) = (place.start as usize, place.packed as usize, usize::from(place.count));
-        let slots = packed + if place.scored { 2 * count } else { 0 };
+        let slots = packed + if place.scored { 2 * count.min(SCORED_SLOTS) } else { 0 };
         let Setting { model, uniform } = *self.settings.get(usize::from(place.setting))?;
         let Place { level, variant, eligible, .. } = *place;
         Some(Slate {
@@ -118,7 +120,7 @@ impl RecentDecisions {
         };
         let facts = Facts::of(&head);
         let packed = young.packed.len() as u32;
-        let scored = head.scores.len() == 2 * usize::from(count);
+        let scored = count > 0 && head.scores.len() == 2 * usize::from(count).min(SCORED_SLOTS);
         if scored {
             young.packed.extend_from_slice(head.scores);
         }
@@ -215,7 +217,8 @@ mod tests {
             scores: Bytes::from(pack_scores(&[0.5, 0.3, 0.9, 0.3, 0.1])),
             ..record(1, &[10, 11, 12, 13, 14])
         };
-        let favourites = DecisionRecord { variant: 1, level: 4, slots: Bytes::from(vec![0; 2]), ..record(2, &[5, 6, 7, 8, 9]) };
+        let favourites =
+            DecisionRecord { variant: 1, level: 4, slots: Bytes::from(vec![0; 2]), ..record(2, &[5, 6, 7, 8, 9]) };
         let mut recent = RecentDecisions::default();
         for record in [&told, &favourites, &record(3, &[])] {
             recent.insert(&encode_record(record)).unwrap();

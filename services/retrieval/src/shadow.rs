@@ -4,13 +4,13 @@
 //! repeated at a time.
 
 use crate::config::ShadowSection;
-use crate::index::{Generation, Hit, Query, SearchError};
+use crate::index::{Generation, Query, SearchError};
 use crate::view::View;
-use attune_insight::{Config, Insight, RecallAt, ShadowSearch, Surroundings};
+use attune_insight::{Config, Insight, RecallAt, Report, ShadowSearch, Surroundings};
 use attune_telemetry::catalogue::names;
 use attune_telemetry::{Estimate, Telemetry};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 const AT: [(usize, RecallAt, &str); 3] =
     [(10, RecallAt::Ten, "10"), (100, RecallAt::Hundred, "100"), (1000, RecallAt::Thousand, "1000")];
-/// How often the waiting query is looked for, and recall is shown.
+/// How often the waiting query is looked for, and the window of what is shown slides when none comes.
 const EVERY: Duration = Duration::from_millis(250);
-const SHOW_EVERY: Duration = Duration::from_secs(5);
+const SHOW_EVERY: Duration = Duration::from_secs(30);
 
 /// A query, and what it searched.
 struct Left {
@@ -74,38 +74,44 @@ impl Shadow {
 /// Repeats what is left behind and shows recall, until told to stop.
 pub(crate) async fn repeat(shadow: Arc<Shadow>, telemetry: Telemetry, mut stop: watch::Receiver<bool>) {
     let mut insight = Insight::new(Config::default(), telemetry.now()).expect("the default windows are sound");
-    let mut shown: HashMap<u64, [Estimate; 3]> = HashMap::new();
-    let mut last_shown: Option<Instant> = None;
+    let mut shown = HashMap::new();
+    let mut last_shown = Instant::now();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        insight.advance(telemetry.now());
         let left = shadow.waiting.lock().take();
+        if left.is_none() && last_shown.elapsed() < SHOW_EVERY {
+            continue;
+        }
+        let at = telemetry.now();
+        insight.advance(at);
         if let Some(left) = left {
             let model = left.view.serving.bundle.version().code();
             let searched = tokio::task::spawn_blocking(move || recalls(&left)).await;
             for (k, recall) in searched.ok().and_then(Result::ok).into_iter().flatten() {
-                insight.shadow_search(&ShadowSearch { at: telemetry.now(), model, k, recall });
+                insight.shadow_search(&ShadowSearch { at, model, k, recall });
             }
         }
-        if last_shown.is_none_or(|at| at.elapsed() >= SHOW_EVERY) {
-            last_shown = Some(Instant::now());
-            let report = insight.report(Surroundings::default());
-            let of = |model: u64| report.models.iter().find(|report| report.model == Some(model));
-            for model in report.models.iter().filter_map(|report| report.model) {
-                shown.entry(model).or_insert_with(|| {
-                    let version = format!("{model:016x}");
-                    AT.map(|(_, _, k)| telemetry.metrics().estimate(&names::MODEL_RECALL, &[&version, k]))
-                });
-            }
-            for (&model, handles) in &shown {
-                for (at, handle) in handles.iter().enumerate() {
-                    let (value, samples) = of(model).map_or((f64::NAN, 0), |m| (m.recall[at].value, m.recall[at].samples));
-                    handle.set(value, samples);
-                }
-            }
+        show(&insight.report(Surroundings::default()), &telemetry, &mut shown);
+        last_shown = Instant::now();
+    }
+}
+
+fn show(report: &Report, telemetry: &Telemetry, shown: &mut HashMap<u64, [Estimate; 3]>) {
+    for model in report.models.iter().filter_map(|report| report.model) {
+        shown.entry(model).or_insert_with(|| {
+            let version = format!("{model:016x}");
+            AT.map(|(_, _, k)| telemetry.metrics().estimate(&names::MODEL_RECALL, &[&version, k]))
+        });
+    }
+    for (&model, handles) in shown {
+        // A model whose last query left the window has none.
+        let report = report.models.iter().find(|report| report.model == Some(model));
+        for (at, handle) in handles.iter().enumerate() {
+            let (value, samples) = report.map_or((f64::NAN, 0), |r| (r.recall[at].value, r.recall[at].samples));
+            handle.set(value, samples);
         }
     }
 }
@@ -121,8 +127,8 @@ fn recalls(left: &Left) -> Result<Vec<(RecallAt, f32)>, SearchError> {
         if best.is_empty() {
             continue;
         }
-        let found: std::collections::HashSet<u32> =
-            left.generation.search(left.view.index.config(), &query(k))?.iter().map(|hit: &Hit| hit.id).collect();
+        let found: HashSet<u32> =
+            left.generation.search(left.view.index.config(), &query(k))?.iter().map(|hit| hit.id).collect();
         let both = best.iter().filter(|id| found.contains(id)).count();
         recalls.push((at, both as f32 / best.len() as f32));
     }

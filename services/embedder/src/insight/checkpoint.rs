@@ -81,7 +81,9 @@ impl Checkpoint {
     /// None where there is no file. The error says what is wrong with one that is there.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, String> {
         match std::fs::read(path(folder)) {
-            Ok(bytes) => Self::decode(&bytes).map(Some).ok_or_else(|| "it has another format, or is damaged".to_owned()),
+            Ok(bytes) => {
+                Self::decode(&bytes).map(Some).ok_or_else(|| "it has another format, or is damaged".to_owned())
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e.to_string()),
         }

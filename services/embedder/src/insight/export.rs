@@ -126,7 +126,13 @@ impl Exporter {
     }
 
     /// Shows a report; makes the handles where there are none yet.
-    pub(crate) fn show(exporter: &mut Option<Self>, telemetry: &Telemetry, report: &Report, items: &Items, bytes: usize) {
+    pub(crate) fn show(
+        exporter: &mut Option<Self>,
+        telemetry: &Telemetry,
+        report: &Report,
+        items: &Items,
+        bytes: usize,
+    ) {
         exporter.get_or_insert_with(|| Self::new(telemetry)).report(report, items, bytes);
     }
 

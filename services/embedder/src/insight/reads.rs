@@ -138,7 +138,8 @@ impl Reads {
             let events = state.window.events().iter().filter(|event| event.occurred_at < at).copied().collect();
             let window = UserWindow::from_parts(events, Vec::new());
             let (bundle, items) = (&serving.bundle, &serving.items);
-            let input = UserInput { window: &window, attributes: &state.attributes, context: Context::DEFAULT, now: at };
+            let input =
+                UserInput { window: &window, attributes: &state.attributes, context: Context::DEFAULT, now: at };
             let mut vector = vec![0.0; bundle.dim()];
             bundle.window_vector(items, &window, &state.attributes, &mut vector);
             if page.is_first {
