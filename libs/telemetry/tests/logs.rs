@@ -120,6 +120,7 @@ fn write_all(world: &World) {
     telemetry.log(&ItemChanged { request_id, offset: 9742, change: ItemChange::Withdrawn }, None);
     telemetry.log(&UserUpdated { request_id, user: Some(UID), attributes: 1, offset: 7 }, None);
     telemetry.log(&UserErased { request_id, user: Some(UID), stores: 5, latency_ms }, None);
+    telemetry.log(&CheckpointIgnored { failure: Failure::DataLoss }, None);
 }
 
 fn schema() -> Value {
