@@ -5,10 +5,11 @@ mod properties;
 
 pub use cluster::KafkaCluster;
 
+use crate::LOOPBACK;
 use crate::install::{Engine, program};
-use crate::port::Port;
 use crate::server::Server;
 use anyhow::{Context as _, anyhow, bail};
+use attune_runtime::ReservedPort;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -43,13 +44,13 @@ pub struct Kafka {
 
 #[derive(Debug)]
 struct Ports {
-    clients: Port,
-    controllers: Port,
+    clients: ReservedPort,
+    controllers: ReservedPort,
 }
 
 impl Ports {
     fn reserve() -> anyhow::Result<Self> {
-        Ok(Self { clients: Port::reserve()?, controllers: Port::reserve()? })
+        Ok(Self { clients: ReservedPort::reserve(LOOPBACK)?, controllers: ReservedPort::reserve(LOOPBACK)? })
     }
 }
 
@@ -57,7 +58,7 @@ impl Kafka {
     /// Returns when clients can connect.
     pub fn start(options: &KafkaOptions) -> anyhow::Result<Self> {
         let ports = Ports::reserve()?;
-        let voters = [ports.controllers.number()];
+        let voters = [ports.controllers.address().port()];
         let mut node = Self::prepare(1, &voters, ports, options)?;
         node.format()?.finish()?;
         node.restart()?;
@@ -74,7 +75,7 @@ impl Kafka {
     /// `HOST:PORT`, the same over restarts.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        self.ports.clients.address()
+        self.ports.clients.address().to_string()
     }
 
     /// None while it is killed.
@@ -124,7 +125,7 @@ impl Kafka {
         let node = properties::Node {
             id,
             voters,
-            clients: ports.clients.number(),
+            clients: ports.clients.address().port(),
             data: &server.data().display().to_string(),
         };
         let file = properties_of(&server);

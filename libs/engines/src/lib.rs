@@ -11,11 +11,15 @@
 
 mod install;
 mod kafka;
-mod port;
 mod redis;
 mod server;
 mod supervised;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 pub use install::{Engine, available};
 pub use kafka::{Kafka, KafkaCluster, KafkaOptions, Login};
 pub use redis::{Redis, RedisCluster, RedisOptions};
+
+/// Where every engine listens.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

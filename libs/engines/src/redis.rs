@@ -4,10 +4,11 @@ mod cluster;
 
 pub use cluster::RedisCluster;
 
+use crate::LOOPBACK;
 use crate::install::{Engine, program};
-use crate::port::Port;
 use crate::server::Server;
 use anyhow::{Context as _, anyhow, bail};
+use attune_runtime::ReservedPort;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -27,7 +28,7 @@ pub struct RedisOptions {
 #[derive(Debug)]
 pub struct Redis {
     server: Server,
-    port: Port,
+    port: ReservedPort,
     password: Option<String>,
     cli: PathBuf,
 }
@@ -37,7 +38,7 @@ impl Redis {
     pub fn start(options: &RedisOptions) -> anyhow::Result<Self> {
         let program = program_named("redis-server")?;
         let mut server = Server::new("redis")?;
-        let port = Port::reserve()?;
+        let port = ReservedPort::reserve(LOOPBACK)?;
         let mut command = vec![program.display().to_string()];
         for (key, value) in settings(options, &port, server.data().display().to_string()) {
             command.extend([format!("--{key}"), value]);
@@ -59,7 +60,7 @@ impl Redis {
     /// `HOST:PORT`
     #[must_use]
     pub fn address(&self) -> String {
-        self.port.address()
+        self.port.address().to_string()
     }
 
     #[must_use]
@@ -79,7 +80,7 @@ impl Redis {
     /// What it answers to a command, as text; an answer that is an error is one here. Waits while the server is paused.
     pub fn ask(&self, command: &[&str]) -> anyhow::Result<String> {
         let mut cli = Command::new(&self.cli);
-        cli.args(["-e", "-h", "127.0.0.1", "-p", &self.port.number().to_string()]).args(command);
+        cli.args(["-e", "-h", "127.0.0.1", "-p", &self.port.address().port().to_string()]).args(command);
         if let Some(password) = &self.password {
             cli.env("REDISCLI_AUTH", password);
         }
@@ -124,10 +125,10 @@ impl Redis {
     }
 }
 
-fn settings(options: &RedisOptions, port: &Port, data: String) -> Vec<(String, String)> {
+fn settings(options: &RedisOptions, port: &ReservedPort, data: String) -> Vec<(String, String)> {
     let mut settings = vec![
         ("bind", "127.0.0.1".to_owned()),
-        ("port", port.number().to_string()),
+        ("port", port.address().port().to_string()),
         ("dir", data),
         ("save", String::new()),
         ("appendonly", if options.append_only { "yes" } else { "no" }.to_owned()),

@@ -11,7 +11,7 @@ use crate::settings::{SERVICES, Tables};
 use crate::state::StateFolder;
 use crate::up::ReadyLine;
 use anyhow::Context as _;
-use attune_runtime::{Exit, OrExit as _, Shutdown};
+use attune_runtime::{Exit, OrExit as _, ReservedPort, Shutdown};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -30,6 +30,8 @@ pub(crate) struct Observe {
     otlp: Option<String>,
     tools: JoinSet<()>,
     ending: Shutdown,
+    /// Of Jaeger, which cannot say what it chose.
+    ports: Vec<ReservedPort>,
     _lock: File,
 }
 
@@ -53,6 +55,7 @@ impl Observe {
             otlp: None,
             tools: JoinSet::new(),
             ending: Shutdown::new(),
+            ports: Vec::new(),
             _lock: lock,
         };
         let data = |tool: &str| root.join(tool).join("data");
@@ -85,7 +88,13 @@ impl Observe {
         {
             observe.target("prometheus", &at, "")?;
         }
-        let [http, grpc, otlp] = crate::separate::free_ports::<3>(LOOPBACK)?;
+        let mut reserve = || {
+            let port = ReservedPort::reserve(LOOPBACK)?;
+            let address = port.address();
+            observe.ports.push(port);
+            anyhow::Ok(address)
+        };
+        let (http, grpc, otlp) = (reserve()?, reserve()?, reserve()?);
         let places = [
             ("ATTUNE_JAEGER_HTTP", http.to_string()),
             ("ATTUNE_JAEGER_GRPC", grpc.to_string()),

@@ -4,14 +4,14 @@ use crate::settings::{SERVICES, Tables};
 use crate::state::StateFolder;
 use crate::up::{ReadyLine, UpArgs};
 use anyhow::Context as _;
-use attune_runtime::{Exit, Fatal, OrExit as _, Shutdown};
+use attune_runtime::{Exit, Fatal, OrExit as _, ReservedPort, Shutdown};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,24 +47,22 @@ pub(crate) struct Separate {
     model_version: String,
     items: usize,
     users: u64,
-}
-
-/// Ports that are free now, each kept open until all are chosen, so that no two are the same.
-pub(crate) fn free_ports<const N: usize>(ip: std::net::IpAddr) -> anyhow::Result<[SocketAddr; N]> {
-    let listeners =
-        (0..N).map(|_| TcpListener::bind((ip, 0))).collect::<Result<Vec<_>, _>>().context("find free ports")?;
-    let mut ports = [SocketAddr::new(ip, 0); N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr().context("find a free port")?;
-    }
-    Ok(ports)
+    /// The processes' own, also while one is away.
+    _ports: Vec<ReservedPort>,
 }
 
 pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -> anyhow::Result<Separate> {
     let ip = args.listen.ip();
-    let admin: [SocketAddr; 7] = free_ports(ip)?;
-    let grpc: [SocketAddr; 7] = free_ports(ip)?;
-    let edge = if args.listen.port() == 0 { free_ports::<1>(ip)?[0] } else { args.listen };
+    let mut ports = Vec::new();
+    let mut reserve = || {
+        let port = ReservedPort::reserve(ip)?;
+        let address = port.address();
+        ports.push(port);
+        anyhow::Ok(address)
+    };
+    let admin = SERVICES.map(|_| reserve()).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let grpc = SERVICES.map(|_| reserve()).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let edge = if args.listen.port() == 0 { reserve()? } else { args.listen };
     let address = |name: &str| {
         SERVICES.iter().position(|s| *s == name).map(|i| format!("http://{}", grpc[i])).unwrap_or_default()
     };
@@ -122,6 +120,7 @@ pub(crate) async fn start(state: &StateFolder, tables: &Tables, args: &UpArgs) -
         model_version: String::new(),
         items: 0,
         users: 0,
+        _ports: ports,
     };
     let outcome = tokio::select! {
         outcome = all_ready(&separate.processes) => outcome,

@@ -9,9 +9,10 @@ use attune_llm::LlmConfig;
 use attune_origin::OriginConfig;
 use attune_ranking::RankingConfig;
 use attune_retrieval::RetrievalConfig;
-use attune_runtime::{Exit, OrExit as _};
+use attune_runtime::{Exit, OrExit as _, ReservedPort};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// Every service's settings.
@@ -28,11 +29,15 @@ pub(crate) struct Settings {
 pub(crate) const SERVICES: [&str; 7] = ["edge", "origin", "retrieval", "ranking", "bandit", "llm", "embedder"];
 
 /// Overrides of each service's defaults, from the tables of `--config FILE`.
-pub(crate) struct Tables(toml::Table);
+pub(crate) struct Tables {
+    services: toml::Table,
+    /// Ports that they name, kept free for whom they name them to.
+    ports: Vec<ReservedPort>,
+}
 
 impl Tables {
     pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(file) = file else { return Ok(Self(toml::Table::new())) };
+        let Some(file) = file else { return Ok(Self { services: toml::Table::new(), ports: Vec::new() }) };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("read config file {}", file.display()))
             .or_exit(Exit::Usage)?;
@@ -49,7 +54,7 @@ impl Tables {
                 .or_exit(Exit::Usage);
             }
         }
-        let mut tables = Self(tables);
+        let mut tables = Self { services: tables, ports: Vec::new() };
         if let Some(engines) = engines {
             // One table for all who open engines, beside which each may have its own.
             let mut pairs = Vec::new();
@@ -63,6 +68,14 @@ impl Tables {
         Ok(tables)
     }
 
+    /// An address with a free port, which stays free until a server takes it.
+    pub(crate) fn reserve(&mut self, ip: IpAddr) -> anyhow::Result<SocketAddr> {
+        let port = ReservedPort::reserve(ip)?;
+        let address = port.address();
+        self.ports.push(port);
+        Ok(address)
+    }
+
     /// Sets a key unless the file says otherwise.
     pub(crate) fn default(&mut self, service: &str, key: &str, value: impl Into<toml::Value>) {
         self.put(service, key, value.into(), false);
@@ -74,7 +87,7 @@ impl Tables {
     }
 
     fn put(&mut self, service: &str, key: &str, value: toml::Value, replace: bool) {
-        let table = self.0.entry(service).or_insert_with(|| toml::Table::new().into());
+        let table = self.services.entry(service).or_insert_with(|| toml::Table::new().into());
         let mut path = key.split('.').peekable();
         let mut at = table;
         while let (Some(part), toml::Value::Table(inner)) = (path.next(), at) {
@@ -91,7 +104,7 @@ impl Tables {
     /// `key=value` pairs of a service, as its own `--set` takes them.
     pub(crate) fn overrides(&self, service: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
-        if let Some(table) = self.0.get(service) {
+        if let Some(table) = self.services.get(service) {
             flatten("", table, &mut pairs);
         }
         pairs

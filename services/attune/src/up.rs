@@ -264,7 +264,7 @@ pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs
         let origin = if args.listen.port() == 8080 {
             SocketAddr::new(args.listen.ip(), 9002)
         } else {
-            separate::free_ports::<1>(args.listen.ip())?[0]
+            tables.reserve(args.listen.ip())?
         };
         tables.default("origin", "process.grpc.listen", origin.to_string());
         // What `/v1/about` tells: the channel itself needs no address.

@@ -15,7 +15,7 @@ impl KafkaCluster {
 
     pub fn start_with(nodes: usize, options: &KafkaOptions) -> anyhow::Result<Self> {
         let ports = (0..nodes).map(|_| Ports::reserve()).collect::<anyhow::Result<Vec<_>>>()?;
-        let voters: Vec<_> = ports.iter().map(|ports| ports.controllers.number()).collect();
+        let voters: Vec<_> = ports.iter().map(|ports| ports.controllers.address().port()).collect();
         let nodes = ports.into_iter().zip(1..).map(|(ports, id)| Kafka::prepare(id, &voters, ports, options));
         let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
         let formats = nodes.iter().map(Kafka::format).collect::<anyhow::Result<Vec<_>>>()?;

@@ -1,8 +1,9 @@
 //! A Redis cluster of masters that share the slots evenly.
 
 use super::{Redis, RedisOptions};
-use crate::port::Port;
+use crate::LOOPBACK;
 use anyhow::ensure;
+use attune_runtime::ReservedPort;
 
 const SLOTS: usize = 16384;
 /// After which a silent node is suspected; the default of 15 s is long for a test.
@@ -12,14 +13,14 @@ const NODE_TIMEOUT_MS: u32 = 1000;
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     /// The nodes' own ports for each other, which stay reserved.
-    _buses: Vec<Port>,
+    _buses: Vec<ReservedPort>,
 }
 
 impl RedisCluster {
     /// Returns when every node says that the cluster is well.
     pub fn start(masters: usize) -> anyhow::Result<Self> {
         ensure!(masters >= 3, "a Redis cluster has three masters or more");
-        let buses = (0..masters).map(|_| Port::reserve()).collect::<anyhow::Result<Vec<_>>>()?;
+        let buses = (0..masters).map(|_| ReservedPort::reserve(LOOPBACK)).collect::<anyhow::Result<Vec<_>>>()?;
         let nodes = buses.iter().map(|bus| Redis::start(&options(bus))).collect::<anyhow::Result<Vec<_>>>()?;
         for (place, node) in nodes.iter().enumerate() {
             let (first, last) = (place * SLOTS / masters, (place + 1) * SLOTS / masters - 1);
@@ -27,7 +28,7 @@ impl RedisCluster {
             node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(place + 1).to_string()])?;
         }
         for (node, bus) in nodes.iter().zip(&buses).skip(1) {
-            let (port, bus) = (node.port.number().to_string(), bus.number().to_string());
+            let (port, bus) = (node.port.address().port().to_string(), bus.address().port().to_string());
             nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
         }
         let cluster = Self { nodes, _buses: buses };
@@ -58,10 +59,10 @@ impl RedisCluster {
     }
 }
 
-fn options(bus: &Port) -> RedisOptions {
+fn options(bus: &ReservedPort) -> RedisOptions {
     let settings = [
         ("cluster-enabled", "yes".to_owned()),
-        ("cluster-port", bus.number().to_string()),
+        ("cluster-port", bus.address().port().to_string()),
         ("cluster-config-file", "nodes.conf".to_owned()),
         ("cluster-node-timeout", NODE_TIMEOUT_MS.to_string()),
     ];
