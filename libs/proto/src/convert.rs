@@ -26,6 +26,14 @@ impl From<WireError> for tonic::Status {
     }
 }
 
+/// Version of the records on `user-events` and `user-updates` that this program writes, and the newest that it reads.
+pub const SCHEMA: u32 = 0;
+
+/// A record of a newer version says things that this program would misread.
+pub fn schema(schema: u32) -> Result<(), WireError> {
+    if schema > SCHEMA { Err(WireError::new("schema", "is newer than this program knows")) } else { Ok(()) }
+}
+
 pub fn uid(bytes: &[u8]) -> Result<attune_domain::Uid, WireError> {
     attune_domain::Uid::from_slice(bytes).ok_or(WireError::new("uid", "must be 17 bytes"))
 }

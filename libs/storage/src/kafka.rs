@@ -10,6 +10,7 @@ mod append;
 mod client;
 mod ends;
 mod member;
+pub(crate) mod metrics;
 mod options;
 mod reader;
 mod recent;

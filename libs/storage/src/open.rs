@@ -1,5 +1,6 @@
 //! Opening a store by the place it is at: a folder of this machine, or the address of an engine.
 
+use crate::kafka::metrics::watch_health;
 use crate::redis::metrics::watch_memory;
 use crate::{
     Clock, EmbeddedEventLog, EmbeddedFeatureStore, EventLog, FeatureOptions, FeatureStore, KafkaEventLog, KafkaOptions,
@@ -159,17 +160,22 @@ pub fn is_engine(place: &str) -> bool {
     place.contains("://")
 }
 
-/// `kafka://HOST:PORT[,HOST:PORT]`, or a folder.
+/// `kafka://HOST:PORT[,HOST:PORT]`, or a folder. `telemetry` hears what an engine's clients say.
 pub async fn open_event_log(
     place: &str,
     engines: &EnginesConfig,
     instance: &str,
     clock: Clock,
+    telemetry: Option<&Telemetry>,
 ) -> Result<Arc<dyn EventLog>, StorageError> {
     match place.split_once("://") {
         None => Ok(Arc::new(EmbeddedEventLog::open(place.as_ref())?)),
         Some(("kafka", _)) => {
-            Ok(Arc::new(KafkaEventLog::connect(engines.kafka.options(place, instance)?, clock).await?))
+            let log = Arc::new(KafkaEventLog::connect(engines.kafka.options(place, instance)?, clock).await?);
+            if let Some(telemetry) = telemetry {
+                tokio::spawn(watch_health(Arc::downgrade(&log), telemetry.clone()));
+            }
+            Ok(log)
         }
         Some((scheme, _)) => Err(StorageError::invalid(
             "log",

@@ -99,8 +99,11 @@ pub(crate) async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) ->
             .iter()
             .map(|(uid, attributes)| {
                 let key = Bytes::copy_from_slice(&uid.0);
-                let value =
-                    wire::UserAttributes { uid: key.clone(), attributes: convert::user_attributes_to_wire(attributes) };
+                let value = wire::UserAttributes {
+                    uid: key.clone(),
+                    attributes: convert::user_attributes_to_wire(attributes),
+                    schema: convert::SCHEMA,
+                };
                 let value = Bytes::from(value.encode_to_vec());
                 (Record { key, value, traceparent: String::new() }, None)
             })

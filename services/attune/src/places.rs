@@ -8,6 +8,7 @@ use crate::up::UpArgs;
 use anyhow::Context as _;
 use attune_runtime::{Exit, OrExit as _, system_clock};
 use attune_storage::{EventLog, StorageError, open_event_log};
+use attune_telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -82,16 +83,20 @@ fn pick(
 }
 
 /// The event log where the settings say it is. `instance` names this process to an engine.
-pub(crate) async fn event_log(settings: &Settings, instance: &str) -> anyhow::Result<Arc<dyn EventLog>> {
+pub(crate) async fn event_log(
+    settings: &Settings,
+    instance: &str,
+    telemetry: Option<&Telemetry>,
+) -> anyhow::Result<Arc<dyn EventLog>> {
     let (place, engines) = (&settings.origin.own.event_log, &settings.origin.engines);
-    let opened = open_event_log(place, engines, instance, system_clock()).await;
+    let opened = open_event_log(place, engines, instance, system_clock(), telemetry).await;
     refuse(opened, || format!("open the event log in {place}"))
 }
 
 /// The event log of a folder whose platform does not run.
 pub(crate) async fn stopped_event_log(state: &StateFolder) -> anyhow::Result<Arc<dyn EventLog>> {
     let place = Engines::of(state)?.log.unwrap_or_else(|| text(&state.event_log()));
-    let opened = open_event_log(&place, &Default::default(), "attune-reader", system_clock()).await;
+    let opened = open_event_log(&place, &Default::default(), "attune-reader", system_clock(), None).await;
     refuse(opened, || format!("open the event log in {place}"))
 }
 

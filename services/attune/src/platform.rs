@@ -63,7 +63,7 @@ impl Stores {
     ) -> anyhow::Result<Self> {
         let options = settings.embedder.feature_options(clock);
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
-        let event_log = places::event_log(settings, INSTANCE).await?;
+        let event_log = places::event_log(settings, INSTANCE, Some(telemetry)).await?;
         let decisions = EmbeddedDecisionLog::open(&state.decision_log());
         let partitions = event_log.partitions(Topic::UserEvents).await.context("read the event log")?.len();
         let (place, engines) = (&settings.embedder.own.state, &settings.embedder.engines);
@@ -99,7 +99,8 @@ pub(crate) async fn start(
     let Stores { event_log, decision_log, features } = Stores::open(state, &settings, store_clock, &embedder_t).await?;
     let embedder =
         Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone());
-    tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), embedder_t.clone(), shutdown.flag()));
+    let on_kafka = attune_storage::is_engine(&settings.origin.own.event_log);
+    tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), on_kafka, embedder_t.clone(), shutdown.flag()));
     let stop = shutdown.flag();
     let stopped = shutdown.clone();
     tasks.spawn(async move {

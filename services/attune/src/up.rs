@@ -292,7 +292,7 @@ fn free_or(listen: SocketAddr, port: u16) -> String {
 
 /// The log that a folder is to be filled into. One that holds another platform's records is refused.
 async fn begin_filling(state: &StateFolder, settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
-    let log = places::event_log(settings, "attune-filling").await?;
+    let log = places::event_log(settings, "attune-filling", None).await?;
     let place = &settings.origin.own.event_log;
     let filling = state.root().join("FILLING");
     if attune_storage::is_engine(place) && !filling.exists() {

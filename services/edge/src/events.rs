@@ -84,5 +84,9 @@ fn to_wire(parts: &Parts, event: &FeedbackEvent) -> wire::UserRecord {
         in_decision: false,
         decided: None,
     };
-    wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(wire::user_record::Record::Event(message)) }
+    wire::UserRecord {
+        uid: Bytes::copy_from_slice(&uid.0),
+        record: Some(wire::user_record::Record::Event(message)),
+        schema: convert::SCHEMA,
+    }
 }

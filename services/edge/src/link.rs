@@ -3,7 +3,7 @@
 use crate::object::Object;
 use crate::{HeldPosteriors, Parts, users::UserEntry};
 use attune_decision::Posteriors;
-use attune_domain::Uid;
+use attune_domain::{StateVersion, Uid};
 use attune_proto::{convert, origin::v1 as origin};
 use attune_rpc::Scope;
 use attune_runtime::Shutdown;
@@ -27,13 +27,14 @@ pub(crate) struct Followed(Arc<Mutex<Changes>>);
 
 #[derive(Default)]
 struct Changes {
-    follow: Vec<Bytes>,
+    follow: Vec<(Uid, StateVersion)>,
     drop: Vec<Bytes>,
 }
 
 impl Followed {
-    pub(crate) fn follow(&self, uid: Uid) {
-        self.0.lock().follow.push(Bytes::copy_from_slice(&uid.0));
+    /// From the version on that this edge has.
+    pub(crate) fn follow(&self, uid: Uid, version: StateVersion) {
+        self.0.lock().follow.push((uid, version));
     }
 
     pub(crate) fn drop_later(&self, uid: Uid) {
@@ -61,15 +62,14 @@ pub(crate) async fn follow(parts: Arc<Parts>, shutdown: Shutdown) {
 
 async fn follow_once(parts: &Parts) {
     let (tell, told) = mpsc::channel(4);
-    let mut follow: Vec<Bytes> = parts.users.all().iter().map(|uid| Bytes::copy_from_slice(&uid.0)).collect();
     // Changes from before are covered by what is held now.
     drop(parts.followed.take());
+    let mut follow = parts.users.all();
     let rest = follow.split_off(follow.len().min(FOLLOW_BATCH));
     let first = origin::WatchRequest {
-        follow,
-        drop: Vec::new(),
         items_from: parts.serving.load().catalogue.next_offset(),
         edge: parts.pop.as_str().to_owned(),
+        ..following(&follow)
     };
     if tell.send(first).await.is_err() {
         return;
@@ -86,8 +86,7 @@ async fn follow_once(parts: &Parts) {
     };
     let speak = async {
         for batch in rest.chunks(FOLLOW_BATCH) {
-            let request = origin::WatchRequest { follow: batch.to_vec(), ..Default::default() };
-            if tell.send(request).await.is_err() {
+            if tell.send(following(batch)).await.is_err() {
                 return;
             }
         }
@@ -97,7 +96,7 @@ async fn follow_once(parts: &Parts) {
             if follow.is_empty() && drop.is_empty() {
                 continue;
             }
-            let request = origin::WatchRequest { follow, drop, ..Default::default() };
+            let request = origin::WatchRequest { drop, ..following(&follow) };
             if tell.send(request).await.is_err() {
                 return;
             }
@@ -106,6 +105,14 @@ async fn follow_once(parts: &Parts) {
     tokio::select! {
         () = hear => {}
         () = speak => {}
+    }
+}
+
+fn following(visitors: &[(Uid, StateVersion)]) -> origin::WatchRequest {
+    origin::WatchRequest {
+        follow: visitors.iter().map(|(uid, _)| Bytes::copy_from_slice(&uid.0)).collect(),
+        held: visitors.iter().map(|(_, version)| version.next_offset).collect(),
+        ..Default::default()
     }
 }
 
@@ -133,6 +140,8 @@ fn take_in(parts: &Parts, message: origin::WatchResponse) {
     for user in &message.users {
         let Some(uid) = Uid::from_slice(&user.uid) else { continue };
         match (&user.view, user.version) {
+            // One that was dropped meanwhile stays away.
+            (Some(_), _) if parts.users.get(&uid).is_none() => {}
             (Some(view), _) => {
                 // A malformed view changes nothing; the state's age will show.
                 let _malformed = parts.users.put_view(&serving, uid, view, now).is_err();

@@ -386,7 +386,8 @@ fn take_in(parts: &Parts, serving: &Serving, request: &PageRequest, answer: &ori
     if let (Some(uid), Some(view)) = (request.uid, &answer.user_view)
         && parts.users.put_view(serving, uid, view, request.now) == Ok(true)
     {
-        parts.followed.follow(uid);
+        let version = parts.users.get(&uid).map(|entry| entry.state.version);
+        parts.followed.follow(uid, version.unwrap_or_default());
     }
 }
 

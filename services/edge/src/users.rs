@@ -182,7 +182,11 @@ impl Users {
                 (None, Some(old)) if same_model => (Arc::clone(&old.own), old.own_object.clone()),
                 _ => (Arc::default(), Object::new(Vec::new())),
             };
-            let mut entry = UserEntry::new(serving, state, own, own_object);
+            let mut entry = match &old {
+                // Events of this edge's own visitors come back: nothing to compute again.
+                Some(old) if Arc::ptr_eq(&old.own, &own) && old.state == state => UserEntry::clone(old),
+                _ => UserEntry::new(serving, state, own, own_object),
+            };
             entry.pending = pending;
             if let Some(old) = &old {
                 entry.known = entry.known.max(old.known);
@@ -242,8 +246,8 @@ impl Users {
     }
 
     /// Every visitor held now, to be followed again after a reconnect.
-    pub(crate) fn all(&self) -> Vec<Uid> {
-        self.entries.iter().map(|(uid, _)| *uid).collect()
+    pub(crate) fn all(&self) -> Vec<(Uid, StateVersion)> {
+        self.entries.iter().map(|(uid, entry)| (*uid, entry.state.version)).collect()
     }
 
     pub(crate) fn count(&self) -> u64 {

@@ -70,6 +70,7 @@ fn record(n: u64, imported: bool) -> Record {
         decided: None,
     };
     let event = wire::user_record::Record::Event(event);
-    let value = wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(event) }.encode_to_vec();
+    let value =
+        wire::UserRecord { uid: Bytes::copy_from_slice(&uid.0), record: Some(event), schema: 0 }.encode_to_vec();
     Record { key: Bytes::copy_from_slice(&uid.0), value: value.into(), traceparent: String::new() }
 }

@@ -27,8 +27,11 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
             Channel::remote("origin", &own.origin, &ClientConfig::default(), &host.telemetry).or_exit(Exit::Usage)?;
         Arc::new(RemoteEventLog::new(origin, own.timeout.get()))
     } else {
-        open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone()).await.map_err(fatal)?
+        open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone(), Some(&host.telemetry))
+            .await
+            .map_err(fatal)?
     };
+    let on_kafka = is_engine(&own.event_log);
     let partitions = if is_engine(&own.state) { partitions(&*log, own.timeout.get()).await? } else { 1 };
     let store = open_feature_store(&own.state, &config.engines, partitions, options, &host.telemetry);
     let store = store.await.map_err(fatal)?;
@@ -36,7 +39,7 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
     let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock);
     let stats = embedder.stats();
     let stop = host.shutdown.flag();
-    let exporting = crate::telemetry::export(stats, host.telemetry.clone(), host.shutdown.flag());
+    let exporting = crate::telemetry::export(stats, on_kafka, host.telemetry.clone(), host.shutdown.flag());
     let exporting = async move {
         exporting.await;
         Ok(())

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
 pub(crate) struct Partition {
     shared: Shared,
     partition: u16,
+    /// Of the log; known once resumed.
+    partitions: u16,
     /// Next offsets of `user-events` and `user-updates`; unknown at the start and after an error.
     next: Option<(u64, u64)>,
     /// Where `user-events` ended, and when that was looked up.
@@ -47,7 +49,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(shared: Shared, partition: u16) -> Self {
-        Self { shared, partition, next: None, end: None, tidied: None }
+        Self { shared, partition, partitions: 0, next: None, end: None, tidied: None }
     }
 
     /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
@@ -117,6 +119,8 @@ impl Partition {
     /// ended between storing it and saying so.
     async fn resume(&mut self) -> Result<(u64, u64), StorageError> {
         let store = &self.shared.store;
+        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
+        self.partitions = u16::try_from(partitions).unwrap_or(u16::MAX);
         let events = store.progress(USER_EVENTS_CONSUMER, self.partition).await?;
         let updates = store.progress(USER_UPDATES_CONSUMER, self.partition).await?;
         let first = first_offset(self.partition);
@@ -148,7 +152,7 @@ impl Partition {
             self.shared.stats.at(self.partition, 0, 0);
             return self.tidy().await;
         };
-        let records = self.readable(Topic::UserEvents, found, records::user_record).await?;
+        let records = self.readable(Topic::UserEvents, found, records::user_record, UserRecord::uid).await?;
         let accepted = |placed: Option<&Placed<UserRecord>>| match placed.map(|placed| &placed.record) {
             Some(UserRecord::Event(event)) => u64::try_from(event.accepted_at).unwrap_or(0),
             _ => 0,
@@ -194,7 +198,7 @@ impl Partition {
 
     async fn apply_updates(&mut self, events: u64, from: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
         let Some(next) = found.last().map(|(offset, _)| offset + 1) else { return Ok(()) };
-        let records = self.readable(Topic::UserUpdates, found, records::user_attributes).await?;
+        let records = self.readable(Topic::UserUpdates, found, records::user_attributes, |(uid, _)| *uid).await?;
         let effects = batch::attributes(&*self.shared.store, records, from, next).await?;
         let applied = effects.applied;
         self.commit(effects).await?;
@@ -209,25 +213,23 @@ impl Partition {
         topic: Topic,
         found: Vec<(u64, Record)>,
         read: impl Fn(&bytes::Bytes) -> Result<T, String>,
+        uid: impl Fn(&T) -> Uid,
     ) -> Result<Vec<Placed<T>>, StorageError> {
         let day = (self.shared.clock)().div_euclid(DAY_MS);
         let mut good = Vec::with_capacity(found.len());
         let mut dead = Vec::new();
         // A record of which nothing is left was erased.
         for (offset, record) in found.into_iter().filter(|(_, r)| !is_erased(r)) {
-            match read(&record.value) {
+            let read = read(&record.value);
+            match read.and_then(|read| records::belongs(uid(&read), offset, self.partitions).map(|()| read)) {
                 Ok(read) => good.push(Placed { offset, traceparent: record.traceparent, record: read }),
                 Err(reason) => dead.push(records::dead(topic, offset, reason, &record, day)),
             }
         }
         // One call each: a record of the largest size and its reason may fill an append.
         for record in dead {
-            match self.shared.log.append(Topic::UserEventsDead, vec![record]).await {
-                Ok(_) => EmbedderStats::add(&self.shared.stats.dead, 1),
-                // Too large with its wrapping: it stays on its own topic, counted here.
-                Err(StorageError::Invalid { .. }) => EmbedderStats::add(&self.shared.stats.dead, 1),
-                Err(e) => return Err(e),
-            }
+            self.shared.log.append(Topic::UserEventsDead, vec![record]).await?;
+            EmbedderStats::add(&self.shared.stats.dead, 1);
         }
         Ok(good)
     }

@@ -3,9 +3,16 @@
 use attune_domain::{LoggedEvent, MAX_ATTRIBUTES, StateVersion, Uid, UserAttributes};
 use attune_proto::convert;
 use attune_proto::state::v1 as wire;
-use attune_storage::{DedupKey, Record, Topic};
+use attune_storage::{DedupKey, MAX_RECORD_BYTES, Record, Topic, partition_for, partition_of};
 use bytes::Bytes;
 use prost::Message as _;
+
+/// A dead record fits into a record whatever it was: what is longer is cut.
+const DEAD_VALUE_BYTES: usize = MAX_RECORD_BYTES - (16 << 10);
+const DEAD_KEY_BYTES: usize = 1 << 10;
+const DEAD_REASON_CHARS: usize = 512;
+/// Longer than any trace context.
+const TRACE_CHARS: usize = 128;
 
 /// What stands on `user-events`.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +32,7 @@ impl UserRecord {
 
 pub(crate) fn user_record(value: &Bytes) -> Result<UserRecord, String> {
     let record = wire::UserRecord::decode(value.clone()).map_err(|e| e.to_string())?;
+    convert::schema(record.schema).map_err(|e| e.to_string())?;
     let uid = convert::uid(&record.uid).map_err(|e| e.to_string())?;
     match record.record {
         Some(wire::user_record::Record::Event(event)) => {
@@ -41,6 +49,7 @@ pub(crate) fn user_record(value: &Bytes) -> Result<UserRecord, String> {
 
 pub(crate) fn user_attributes(value: &Bytes) -> Result<(Uid, UserAttributes), String> {
     let record = wire::UserAttributes::decode(value.clone()).map_err(|e| e.to_string())?;
+    convert::schema(record.schema).map_err(|e| e.to_string())?;
     let uid = convert::uid(&record.uid).map_err(|e| e.to_string())?;
     if record.attributes.len() > MAX_ATTRIBUTES {
         return Err(format!("attributes: must be at most {MAX_ATTRIBUTES}"));
@@ -48,19 +57,27 @@ pub(crate) fn user_attributes(value: &Bytes) -> Result<(Uid, UserAttributes), St
     Ok((uid, convert::user_attributes(&record.attributes)))
 }
 
+/// The record of a visitor lies in the visitor's partition, or two tasks would write one state.
+pub(crate) fn belongs(uid: Uid, offset: u64, partitions: u16) -> Result<(), String> {
+    let (lies, belongs) = (partition_of(offset), partition_for(&uid.0, partitions));
+    if lies == belongs { Ok(()) } else { Err(format!("uid: belongs to partition {belongs}, not {lies}")) }
+}
+
 /// A record for the dead topic. The same record twice on one day is a duplicate.
 pub(crate) fn dead(topic: Topic, offset: u64, reason: String, record: &Record, day: i64) -> (Record, Option<DedupKey>) {
+    let cut = |bytes: &Bytes, most: usize| bytes.slice(..bytes.len().min(most));
+    let key = cut(&record.key, DEAD_KEY_BYTES);
     let dead = wire::DeadRecord {
         topic: topic.as_str().to_owned(),
         offset,
-        reason,
-        key: record.key.clone(),
-        value: record.value.clone(),
+        reason: reason.chars().take(DEAD_REASON_CHARS).collect(),
+        key: key.clone(),
+        value: cut(&record.value, DEAD_VALUE_BYTES),
+        value_bytes: record.value.len() as u64,
     };
     let identity = Bytes::from(format!("{}:{offset}", topic.as_str()));
-    let dead =
-        Record { key: record.key.clone(), value: dead.encode_to_vec().into(), traceparent: record.traceparent.clone() };
-    (dead, Some(DedupKey { day, identity }))
+    let trace = record.traceparent.chars().take(TRACE_CHARS).collect();
+    (Record { key, value: dead.encode_to_vec().into(), traceparent: trace }, Some(DedupKey { day, identity }))
 }
 
 /// A record for `state-versions`: this visitor's state has come so far.

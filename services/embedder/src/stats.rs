@@ -54,6 +54,11 @@ impl EmbedderStats {
         self.partitions.lock().remove(&partition);
     }
 
+    /// Records of user-events that are not yet applied, by partition.
+    pub fn behind(&self) -> Vec<(u16, u64)> {
+        self.partitions.lock().iter().map(|(partition, standing)| (*partition, standing.behind)).collect()
+    }
+
     /// Records of user-events that are not yet applied, over this member's partitions.
     pub fn lag(&self) -> u64 {
         self.partitions.lock().values().map(|standing| standing.behind).sum()

@@ -2,7 +2,7 @@
 
 use crate::{OriginError, Parts};
 use attune_domain::Uid;
-use attune_proto::{origin::v1 as origin, state::v1 as wire};
+use attune_proto::{convert, origin::v1 as origin, state::v1 as wire};
 use attune_rpc::Scope;
 use attune_storage::{KeyErasure, Record, Topic, USER_EVENTS_CONSUMER};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let message = wire::UserRecord {
         uid: Bytes::copy_from_slice(&uid.0),
         record: Some(wire::user_record::Record::Erased(wire::Erased { at })),
+        schema: convert::SCHEMA,
     };
     let fence = Record {
         key: Bytes::copy_from_slice(&uid.0),
@@ -25,7 +26,10 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     // Attributes first: a consumer that rebuilds must not meet older ones after the fence.
     let forgotten = Record {
         key: fence.key.clone(),
-        value: Bytes::from(wire::UserAttributes { uid: fence.key.clone(), attributes: Vec::new() }.encode_to_vec()),
+        value: Bytes::from(
+            wire::UserAttributes { uid: fence.key.clone(), attributes: Vec::new(), schema: convert::SCHEMA }
+                .encode_to_vec(),
+        ),
         traceparent: fence.traceparent.clone(),
     };
     let forgotten = parts.event_log.append(Topic::UserUpdates, vec![(forgotten, None)]).await?;

@@ -2,7 +2,7 @@
 
 use crate::OriginError;
 use attune_domain::{ItemUpdate, LoggedEvent};
-use attune_proto::state::v1 as wire;
+use attune_proto::{convert, state::v1 as wire};
 use attune_storage::{DedupKey, EventLog, Record, Topic};
 use bytes::Bytes;
 use prost::Message as _;
@@ -14,6 +14,7 @@ pub fn event_record(event: &LoggedEvent, traceparent: &str) -> Record {
     let message = wire::UserRecord {
         uid: Bytes::copy_from_slice(&event.uid.0),
         record: Some(wire::user_record::Record::Event(event.into())),
+        schema: convert::SCHEMA,
     };
     Record {
         key: Bytes::copy_from_slice(&event.uid.0),

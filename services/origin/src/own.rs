@@ -16,7 +16,9 @@ use tonic::service::Routes;
 
 pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service> {
     let own = &config.own;
-    let opened = open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone()).await;
+    let opened =
+        open_event_log(&own.event_log, &config.engines, &host.instance, host.clock.clone(), Some(&host.telemetry))
+            .await;
     let event_log = opened.map_err(refused)?;
     let decision_log = Arc::new(
         EmbeddedDecisionLog::open(&own.decision_log).context("open the decision log").or_exit(Exit::TryLater)?,

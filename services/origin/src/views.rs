@@ -47,6 +47,21 @@ pub(crate) async fn load(
     Ok(state)
 }
 
+/// Views that have the states alone, in the order of `uids`.
+pub(crate) async fn states(parts: &Parts, uids: &[Uid]) -> Result<Vec<wire::UserView>, StorageError> {
+    let model_version = parts.serving.load().bundle.version().to_string();
+    let read = parts.features.load_users(uids);
+    let states = tokio::time::timeout(parts.config.deadlines.context.get(), read);
+    let states = states.await.map_err(|_| StorageError::Unavailable)??;
+    let view = |state: &UserState| wire::UserView {
+        state: Some(state.into()),
+        own: None,
+        own_version: None,
+        model_version: model_version.clone(),
+    };
+    Ok(states.iter().map(view).collect())
+}
+
 /// Applies events that the edge knows to be durable and the state may lack.
 fn overlay(state: &mut Arc<UserState>, pending: &[(u64, LoggedEvent)]) {
     for (next_offset, event) in pending {

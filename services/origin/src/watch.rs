@@ -10,11 +10,12 @@ use attune_storage::Topic;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tonic::{Status, Streaming};
 
 const ITEM_BATCH: usize = 1024;
@@ -24,9 +25,79 @@ const MAX_FOLLOWED: usize = 1_000_000;
 
 pub(crate) type Feed = mpsc::Sender<Result<origin::WatchResponse, Status>>;
 
+/// Visitors told of in one message.
+const USER_BATCH: usize = 128;
+
 struct Edge {
     feed: Feed,
     follows: HashSet<Uid>,
+    moved: Arc<Moved>,
+}
+
+/// What an edge has yet to hear of its visitors: of each the newest, however slow the edge is.
+#[derive(Default)]
+struct Moved {
+    users: Mutex<HashMap<Uid, origin::WatchedUser>>,
+    some: Notify,
+}
+
+impl Moved {
+    fn note(&self, uid: Uid, user: origin::WatchedUser) {
+        match self.users.lock().entry(uid) {
+            Entry::Vacant(entry) => {
+                entry.insert(user);
+            }
+            Entry::Occupied(mut entry) => merge(entry.get_mut(), user),
+        }
+        self.some.notify_one();
+    }
+
+    /// Waits for some.
+    async fn take(&self) -> Vec<origin::WatchedUser> {
+        loop {
+            let some = self.some.notified();
+            let taken: Vec<_> = {
+                let mut users = self.users.lock();
+                let uids: Vec<_> = users.keys().take(USER_BATCH).copied().collect();
+                let taken = uids.iter().filter_map(|uid| users.remove(uid)).collect();
+                if !users.is_empty() {
+                    self.some.notify_one();
+                }
+                taken
+            };
+            if !taken.is_empty() {
+                return taken;
+            }
+            some.await;
+        }
+    }
+}
+
+/// Both of one visitor: the newer state, and the list where only one brings one.
+fn merge(old: &mut origin::WatchedUser, new: origin::WatchedUser) {
+    let offset = |version: &Option<wire::StateVersion>| version.map_or(0, |version| version.next_offset);
+    if offset(&new.version) > offset(&old.version) {
+        old.version = new.version;
+    }
+    let state_of = |view: &wire::UserView| view.state.as_ref().map_or(0, |state| offset(&state.version));
+    old.view = match (old.view.take(), new.view) {
+        (Some(old), Some(new)) => {
+            let (mut newer, older) = if state_of(&new) >= state_of(&old) { (new, old) } else { (old, new) };
+            if newer.own.is_none() && newer.model_version == older.model_version {
+                (newer.own, newer.own_version) = (older.own, older.own_version);
+            }
+            Some(newer)
+        }
+        (old, new) => new.or(old),
+    };
+}
+
+/// An edge that has told which version of a visitor it has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) uid: Uid,
+    pub(crate) next_offset: u64,
+    edge: u64,
 }
 
 /// The edges that are connected.
@@ -34,34 +105,58 @@ pub(crate) struct Watchers {
     edges: Mutex<HashMap<u64, Edge>>,
     next: AtomicU64,
     queue: usize,
+    held: Mutex<Vec<Held>>,
+    some_held: Notify,
 }
 
 impl Watchers {
     pub(crate) fn new(queue: usize) -> Self {
-        Self { edges: Mutex::default(), next: AtomicU64::new(1), queue }
+        Self {
+            edges: Mutex::default(),
+            next: AtomicU64::new(1),
+            queue,
+            held: Mutex::default(),
+            some_held: Notify::new(),
+        }
     }
 
-    fn enter(&self) -> (u64, mpsc::Receiver<Result<origin::WatchResponse, Status>>, Feed) {
+    fn enter(&self) -> Entered {
         let (feed, stream) = mpsc::channel(self.queue);
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.edges.lock().insert(id, Edge { feed: feed.clone(), follows: HashSet::new() });
-        (id, stream, feed)
+        let (id, moved) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::default());
+        let edge = Edge { feed: feed.clone(), follows: HashSet::new(), moved: Arc::clone(&moved) };
+        self.edges.lock().insert(id, edge);
+        Entered { id, stream, feed, moved }
     }
 
     fn leave(&self, id: u64) {
         self.edges.lock().remove(&id);
     }
 
-    fn follow(&self, id: u64, follow: &[Bytes], drop: &[Bytes]) {
+    fn follow(&self, id: u64, request: &origin::WatchRequest) {
         let mut edges = self.edges.lock();
         let Some(edge) = edges.get_mut(&id) else { return };
-        for uid in drop.iter().filter_map(|u| Uid::from_slice(u)) {
+        for uid in request.drop.iter().filter_map(|u| Uid::from_slice(u)) {
             edge.follows.remove(&uid);
         }
-        for uid in follow.iter().filter_map(|u| Uid::from_slice(u)) {
-            if edge.follows.len() < MAX_FOLLOWED {
-                edge.follows.insert(uid);
+        let mut held = self.held.lock();
+        let versions = request.held.iter().map(Some).chain(std::iter::repeat(None));
+        for (uid, version) in request.follow.iter().zip(versions) {
+            let Some(uid) = Uid::from_slice(uid).filter(|_| edge.follows.len() < MAX_FOLLOWED) else { continue };
+            edge.follows.insert(uid);
+            held.extend(version.map(|&next_offset| Held { uid, next_offset, edge: id }));
+        }
+        self.some_held.notify_one();
+    }
+
+    /// What edges have told since of the versions they have; waits for some.
+    pub(crate) async fn held(&self) -> Vec<Held> {
+        loop {
+            let some = self.some_held.notified();
+            let held = std::mem::take(&mut *self.held.lock());
+            if !held.is_empty() {
+                return held;
             }
+            some.await;
         }
     }
 
@@ -78,17 +173,29 @@ impl Watchers {
     }
 
     pub(crate) fn version_moved(&self, uid: Uid, version: StateVersion) {
-        let user =
-            origin::WatchedUser { uid: Bytes::copy_from_slice(&uid.0), view: None, version: Some(version.into()) };
-        let message = origin::WatchResponse { users: vec![user], ..Default::default() };
-        self.send(&message, |follows| follows.contains(&uid));
+        self.tell(uid, None, Some(version.into()));
     }
 
-    pub(crate) fn view_rebuilt(&self, uid: Uid, view: wire::UserView) {
-        let version = view.state.as_ref().and_then(|s| s.version);
-        let user = origin::WatchedUser { uid: Bytes::copy_from_slice(&uid.0), view: Some(view), version };
-        let message = origin::WatchResponse { users: vec![user], ..Default::default() };
-        self.send(&message, |follows| follows.contains(&uid));
+    /// A view without a list moves the state alone.
+    pub(crate) fn view_moved(&self, uid: Uid, view: wire::UserView) {
+        let version = view.state.as_ref().and_then(|state| state.version);
+        self.tell(uid, Some(view), version);
+    }
+
+    fn tell(&self, uid: Uid, view: Option<wire::UserView>, version: Option<wire::StateVersion>) {
+        let user = origin::WatchedUser { uid: Bytes::copy_from_slice(&uid.0), view, version };
+        for edge in self.edges.lock().values().filter(|edge| edge.follows.contains(&uid)) {
+            edge.moved.note(uid, user.clone());
+        }
+    }
+
+    /// Tells one edge what it missed.
+    pub(crate) fn caught_up(&self, held: &Held, view: wire::UserView) {
+        let version = view.state.as_ref().and_then(|state| state.version);
+        let user = origin::WatchedUser { uid: Bytes::copy_from_slice(&held.uid.0), view: Some(view), version };
+        if let Some(edge) = self.edges.lock().get(&held.edge) {
+            edge.moved.note(held.uid, user);
+        }
     }
 
     pub(crate) fn erased(&self, uid: Uid) {
@@ -96,12 +203,20 @@ impl Watchers {
         self.send(&message, |_| true);
         self.edges.lock().values_mut().for_each(|edge| {
             edge.follows.remove(&uid);
+            edge.moved.users.lock().remove(&uid);
         });
     }
 
     pub(crate) fn posteriors_moved(&self, current: &Current) {
         self.send(&posteriors_message(current), |_| true);
     }
+}
+
+struct Entered {
+    id: u64,
+    stream: mpsc::Receiver<Result<origin::WatchResponse, Status>>,
+    feed: Feed,
+    moved: Arc<Moved>,
 }
 
 fn posteriors_message(current: &Current) -> origin::WatchResponse {
@@ -141,8 +256,8 @@ pub(crate) async fn serve(
     mut requests: Streaming<origin::WatchRequest>,
 ) -> Result<mpsc::Receiver<Result<origin::WatchResponse, Status>>, OriginError> {
     let first = requests.message().await.ok().flatten().ok_or(convert::WireError::new("watch", "is empty"))?;
-    let (id, stream, feed) = parts.watchers.enter();
-    parts.watchers.follow(id, &first.follow, &first.drop);
+    let Entered { id, stream, feed, moved } = parts.watchers.enter();
+    parts.watchers.follow(id, &first);
     tokio::spawn(async move {
         let current = parts.posteriors.load();
         let greeted =
@@ -151,12 +266,21 @@ pub(crate) async fn serve(
             let items = follow_items(&parts, &feed, first.items_from);
             let follows = async {
                 while let Ok(Some(request)) = requests.message().await {
-                    parts.watchers.follow(id, &request.follow, &request.drop);
+                    parts.watchers.follow(id, &request);
+                }
+            };
+            let users = async {
+                loop {
+                    let message = origin::WatchResponse { users: moved.take().await, ..Default::default() };
+                    if feed.send(Ok(message)).await.is_err() {
+                        return;
+                    }
                 }
             };
             tokio::select! {
                 () = items => {}
                 () = follows => {}
+                () = users => {}
                 () = feed.closed() => {}
             }
         }

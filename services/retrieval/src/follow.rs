@@ -126,10 +126,13 @@ pub async fn keep_trending(
 /// A record that is no event, or a malformed one, is another consumer's business.
 fn observe(trending: &mut Trending, records: &[(u64, Record)]) {
     for (_, record) in records {
-        let Ok(UserRecord { uid, record: Some(Kind::Event(event)) }) = UserRecord::decode(&record.value[..]) else {
+        let Ok(UserRecord { uid, record: Some(Kind::Event(event)), schema }) = UserRecord::decode(&record.value[..])
+        else {
             continue;
         };
-        if let Ok(event) = convert::uid(&uid).and_then(|uid| convert::event(uid, &event)) {
+        if let Ok(event) =
+            convert::schema(schema).and_then(|()| convert::uid(&uid)).and_then(|uid| convert::event(uid, &event))
+        {
             trending.observe(&event);
         }
     }

@@ -259,6 +259,7 @@ async fn trending_follows_live_events_only() {
         let record = wire::UserRecord {
             uid: event.uid.0.to_vec().into(),
             record: Some(wire::user_record::Record::Event((&event).into())),
+            schema: 0,
         };
         let value = record.encode_to_vec().into();
         (Record { key: event.uid.0.to_vec().into(), value, traceparent: String::new() }, None)

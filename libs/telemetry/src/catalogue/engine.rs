@@ -34,4 +34,21 @@ entries! {
         ])
         .when(Applies::Engine("kafka"))
         .by(&[Embedder]);
+    KAFKA_ROUND_TRIP: Gauge = gauge(
+        "kafka_round_trip_seconds", Unit::Seconds, "Round trip to each broker, the 99th percentile of the last second."
+    )
+        .labels(&[LabelKey::first("broker", 32)])
+        .when(Applies::Engine("kafka"))
+        .by(&[Origin, Embedder]);
+    KAFKA_QUEUED: Gauge = gauge("kafka_queued_messages", Unit::Count, "Messages that wait to be sent.")
+        .when(Applies::Engine("kafka"))
+        .by(&[Origin, Embedder]);
+    KAFKA_RETRIES: Counter = counter("kafka_retries_total", Unit::Count, "Requests that were sent again.")
+        .when(Applies::Engine("kafka"))
+        .by(&[Origin, Embedder]);
+    KAFKA_ERRORS: Counter = counter(
+        "kafka_errors_total", Unit::Count, "Errors that clients of Kafka reported, such as lost connections."
+    )
+        .when(Applies::Engine("kafka"))
+        .by(&[Origin, Embedder]);
 }

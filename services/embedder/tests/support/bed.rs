@@ -53,7 +53,7 @@ pub fn decided(user: u32, request: u32, item: u32, kind: EventKind) -> Event {
 pub fn user_record(event: Event) -> Bytes {
     let user: u32 = event.event_id.split(':').next().and_then(|n| n.parse().ok()).unwrap();
     let uid = Bytes::copy_from_slice(&uid(user).0);
-    wire::UserRecord { uid, record: Some(wire::user_record::Record::Event(event)) }.encode_to_vec().into()
+    wire::UserRecord { uid, record: Some(wire::user_record::Record::Event(event)), schema: 0 }.encode_to_vec().into()
 }
 
 pub fn record(value: Bytes) -> Record {
@@ -100,13 +100,13 @@ impl Bed {
     pub async fn write_attributes(&self, user: u32, attributes: &[(&str, &str)]) {
         let attribute = |(name, value): &(&str, &str)| wire::Attribute { name: (*name).into(), value: (*value).into() };
         let uid = Bytes::copy_from_slice(&uid(user).0);
-        let update = wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect() };
+        let update = wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect(), schema: 0 };
         self.write_raw(Topic::UserUpdates, update.encode_to_vec().into()).await;
     }
 
     pub async fn erase(&self, user: u32) {
         let erased = wire::user_record::Record::Erased(wire::Erased { at: NOW });
-        let erased = wire::UserRecord { uid: Bytes::copy_from_slice(&uid(user).0), record: Some(erased) };
+        let erased = wire::UserRecord { uid: Bytes::copy_from_slice(&uid(user).0), record: Some(erased), schema: 0 };
         self.write_raw(Topic::UserEvents, erased.encode_to_vec().into()).await;
     }
 
