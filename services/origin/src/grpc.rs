@@ -203,7 +203,12 @@ impl OriginService for OriginGrpc {
         let message = request.into_inner();
         convert::uid(&message.uid)?;
         let key = message.uid.clone();
-        let value = state::UserAttributes { uid: message.uid, attributes: message.attributes };
+        let value = state::UserAttributes {
+            uid: message.uid,
+            attributes: message.attributes,
+            accepted_at: (self.parts.clock)(),
+            imported: false,
+        };
         let record = Record { key, value: Bytes::from(value.encode_to_vec()), traceparent };
         let appended =
             self.parts.event_log.append(Topic::UserUpdates, vec![(record, None)]).await.map_err(OriginError::from)?;

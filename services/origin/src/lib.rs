@@ -97,7 +97,7 @@ pub fn build(config: OriginConfig, deps: OriginDeps) -> Origin {
         &mut tasks,
         &deps.shutdown,
     );
-    let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving));
+    let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving), Arc::clone(&deps.clock));
     let parts = Arc::new(Parts {
         clients: deps.clients,
         event_log: deps.event_log,
