@@ -19,7 +19,8 @@ use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-const MAX_LISTED: usize = 100_000;
+/// Decisions that one call lists at most.
+pub const MAX_LISTED: usize = 100_000;
 
 pub struct OriginGrpc {
     parts: Arc<Parts>,
