@@ -1,11 +1,15 @@
 -- Questions to the tables. Each begins with its name; `cargo xtask check lake` computes every answer anew.
 
 -- name: rows
-SELECT 'events' AS name, count() AS rows FROM events FINAL
-UNION ALL SELECT 'items', count() FROM items FINAL
-UNION ALL SELECT 'users', count() FROM users FINAL
-UNION ALL SELECT 'impressions', count() FROM impressions FINAL
-UNION ALL SELECT 'training', count() FROM training FINAL
+SELECT name, rows
+FROM
+(
+    SELECT 'events' AS name, count() AS rows FROM events FINAL
+    UNION ALL SELECT 'items' AS name, count() AS rows FROM items FINAL
+    UNION ALL SELECT 'users' AS name, count() AS rows FROM users FINAL
+    UNION ALL SELECT 'impressions' AS name, count() AS rows FROM impressions FINAL
+    UNION ALL SELECT 'training' AS name, count() AS rows FROM training FINAL
+)
 ORDER BY name;
 
 -- name: ctr_by_variant

@@ -30,8 +30,10 @@ pub struct Outcome {
     pub without_model: u64,
     /// Decisions whose state had been made of the very events that were known.
     pub compared: u64,
-    /// Of those: decisions whose window or attributes were other ones.
+    /// Of those: decisions that saw another window.
     pub differing: u64,
+    /// Of those: decisions that saw other attributes, which have no version of their own and may come later.
+    pub other_attributes: u64,
 }
 
 /// Something that happened to a slot.
@@ -267,8 +269,8 @@ async fn compare(
     }
     if let Some(state) = source.state(&decision.record.state).await? {
         outcome.compared += 1;
-        let same = state.window == view.state.window && state.attributes == view.state.attributes;
-        outcome.differing += u64::from(!same);
+        outcome.differing += u64::from(state.window != view.state.window);
+        outcome.other_attributes += u64::from(state.attributes != view.state.attributes);
     }
     Ok(())
 }

@@ -123,8 +123,12 @@ fn table(reports: &[TableReport]) -> String {
         if let Some(outcome) = report.training {
             text.push_str(&format!(
                 "\ntraining: {} slots unseen, {} without their model; of {} decisions whose state had applied just what \
-                 was known, {} saw something else",
-                outcome.unseen, outcome.without_model, outcome.compared, outcome.differing
+                 was known, {} saw another window and {} other attributes",
+                outcome.unseen,
+                outcome.without_model,
+                outcome.compared,
+                outcome.differing,
+                outcome.other_attributes
             ));
         }
     }

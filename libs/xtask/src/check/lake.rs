@@ -24,7 +24,7 @@ pub(crate) struct LakeArgs {
 }
 
 /// How long the simulated visitors walk.
-const WALK: Duration = Duration::from_secs(20);
+const WALK: Duration = Duration::from_secs(30);
 /// Many visitors without personalization, so that a few seconds have a lift.
 const SETTINGS: &str = "[edge.experiment]\nholdout = 0.3\n";
 
@@ -93,7 +93,7 @@ fn exported(attune: &Path, work: &Path) -> anyhow::Result<PathBuf> {
     let lake = work.join("lake");
     let begun = Instant::now();
     let mut export = Command::new(attune);
-    export.args(["export", "--horizon", "2s", "--state"]).arg(work.join("state")).arg("--to").arg(&lake);
+    export.args(["export", "--horizon", "15s", "--state"]).arg(work.join("state")).arg("--to").arg(&lake);
     println!("{}", process::said(&mut export, "export")?.trim_end());
     println!("exported in {:.1} s", begun.elapsed().as_secs_f64());
     Ok(lake)

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 const VERSION: &str = "4.4.0";
+/// The wrapper and the engine. What they can use besides is not needed to answer in JSON, and is large.
+const PACKAGES: [&str; 2] = ["chdb==4.4.0", "chdb-core==26.9.0"];
 
 const SCRIPT: &str = r#"#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
@@ -43,8 +45,8 @@ pub(super) fn install(folder: &Path) -> anyhow::Result<()> {
     let ready = work.path().join("chdb");
     eprintln!("downloading chdb {VERSION}");
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"]);
-    pip.arg(ready.join("site")).arg(format!("chdb=={VERSION}"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"]);
+    pip.arg("--target").arg(ready.join("site")).args(PACKAGES);
     said(&mut pip, "install chdb with pip")?;
     fs::write(ready.join("ask.py"), ASK).context("write the program around chdb")?;
     write_script(&ready.join("chdb"), SCRIPT)?;
