@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum LakeError {
     #[error("{path} holds no lake (manifest.json is missing)", path = .0.display())]
     Absent(PathBuf),
+    #[error("{path} is neither empty nor a lake", path = .0.display())]
+    Foreign(PathBuf),
     #[error("cannot read {path}", path = .0.display())]
     Read(PathBuf, #[source] io::Error),
     #[error("cannot write {path}", path = .0.display())]
@@ -34,7 +36,11 @@ impl LakeError {
     /// Exit code of a command that ends with it.
     pub const fn exit_code(&self) -> i32 {
         match self {
-            Self::Absent(_) | Self::Damaged { .. } | Self::Version { .. } | Self::OtherKey { .. } => 65,
+            Self::Absent(_)
+            | Self::Foreign(_)
+            | Self::Damaged { .. }
+            | Self::Version { .. }
+            | Self::OtherKey { .. } => 65,
             Self::Record { .. } => 65,
             Self::OtherHorizon { .. } => 64,
             Self::Row { .. } => 70,

@@ -10,6 +10,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+const LOCK: &str = ".lock";
+const FRESH: &str = ".manifest.new";
+
 /// A lake, for reading; with the lock, for writing.
 #[derive(Debug)]
 pub struct Lake {
@@ -36,7 +39,10 @@ impl Lake {
     /// For writing: made where there is none. One made under another subject key is refused.
     pub fn create(root: &Path, key_fingerprint: &str) -> Result<Self, LakeError> {
         fs::create_dir_all(root).map_err(LakeError::write(root))?;
-        let path = root.join(".lock");
+        if !Self::exists(root) && !holds_nothing_else(root)? {
+            return Err(LakeError::Foreign(root.to_owned()));
+        }
+        let path = root.join(LOCK);
         let lock = File::create(&path).map_err(LakeError::write(&path))?;
         if lock.try_lock().is_err() {
             return Err(LakeError::Busy(root.to_owned()));
@@ -70,7 +76,7 @@ impl Lake {
         self.manifest.tables.values_mut().for_each(crate::manifest::TableEntry::settle);
         let path = self.root.join(MANIFEST);
         let text = serde_json::to_vec_pretty(&self.manifest).map_err(|e| LakeError::damaged(&path, e))?;
-        let fresh = self.root.join(".manifest.new");
+        let fresh = self.root.join(FRESH);
         let mut file = File::create(&fresh).map_err(LakeError::write(&fresh))?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(LakeError::write(&fresh))?;
         fs::rename(&fresh, &path).map_err(LakeError::write(&path))?;
@@ -121,6 +127,19 @@ impl Lake {
         }
         Ok(())
     }
+}
+
+/// Whether there is at most what a first export that was cut off leaves behind.
+fn holds_nothing_else(root: &Path) -> Result<bool, LakeError> {
+    for entry in fs::read_dir(root).map_err(LakeError::read(root))? {
+        let name = entry.map_err(LakeError::read(root))?.file_name();
+        let name = name.to_string_lossy();
+        let is_table = name.strip_prefix("table=").is_some_and(|table| Table::parse(table).is_some());
+        if !is_table && name != LOCK && name != FRESH {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes files that are not named, and folders that are empty then.

@@ -181,6 +181,14 @@ async fn an_export_that_did_not_end_leaves_nothing_and_another_key_is_refused() 
     run(&bed, dir.path(), (None, None), &[Table::Events]).await;
     assert_eq!(std::fs::read_dir(&hour).unwrap().count(), 1);
 
+    // A first export that was cut off is no reason to refuse the folder; somebody else's files are.
+    let (begun, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(begun.path().join("table=events/date=2026-01-29")).unwrap();
+    assert!(Lake::create(begun.path(), KEY).is_ok());
+    std::fs::write(foreign.path().join("thesis.txt"), "mine").unwrap();
+    let refused = Lake::create(foreign.path(), KEY).unwrap_err();
+    assert!(refused.exit_code() == 65 && refused.to_string().ends_with("neither empty nor a lake"), "{refused}");
+
     let held = Lake::create(dir.path(), KEY).unwrap();
     assert_eq!(Lake::create(dir.path(), KEY).unwrap_err().exit_code(), 75);
     drop(held);
