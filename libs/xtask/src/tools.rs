@@ -4,6 +4,7 @@
 //! its version, so that a second run costs nothing. Nothing else of the machine is changed, and root is not needed.
 //! Removing the folder is how to get newer ones.
 
+mod chdb;
 mod debian;
 mod kafka;
 mod prometheus;
@@ -38,6 +39,8 @@ enum Tool {
     Redis,
     /// Runs the classes of a Kafka broker
     Kafka,
+    /// ClickHouse as a library of Python's, with a program around it that answers queries
+    Chdb,
 }
 
 impl Tool {
@@ -49,6 +52,7 @@ impl Tool {
             Self::Alertmanager => "alertmanager",
             Self::Redis => "redis",
             Self::Kafka => "kafka",
+            Self::Chdb => "chdb",
         }
     }
 
@@ -61,6 +65,7 @@ impl Tool {
             Self::Alertmanager => &["alertmanager"],
             Self::Redis => &redis::PROGRAMS,
             Self::Kafka => &["kafka"],
+            Self::Chdb => &["chdb"],
         }
     }
 }
@@ -81,6 +86,14 @@ pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
     let home = home.context("where should tools be kept? Set ATTUNE_TOOLS or HOME to a folder")?;
     Ok(Path::new(&home).join(".cache/attune-tools"))
+}
+
+/// The program that asks an embedded ClickHouse; installed where it is not there yet.
+pub(crate) fn clickhouse() -> anyhow::Result<PathBuf> {
+    let folder = folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let found = find(&folder, &[Tool::Chdb], false)?;
+    found.into_iter().next().map(|(_, path)| path).context("find chdb")
 }
 
 fn find(folder: &Path, tools: &[Tool], offline: bool) -> anyhow::Result<Vec<(Tool, PathBuf)>> {
@@ -113,6 +126,9 @@ fn install(folder: &Path, tools: &[Tool]) -> anyhow::Result<()> {
     }
     if tools.contains(&Tool::Kafka) {
         keep(kafka::install(folder).context("install kafka"));
+    }
+    if tools.contains(&Tool::Chdb) {
+        keep(chdb::install(folder).context("install chdb"));
     }
     if !failures.is_empty() {
         bail!("{}", failures.join("\nxtask: "));

@@ -1,6 +1,7 @@
 //! Arguments of every command, and the exit code of all.
 
 use crate::eval::EvalArgs;
+use crate::export::ExportArgs;
 use crate::import::ImportArgs;
 use crate::model::ModelArgs;
 use crate::output;
@@ -28,6 +29,8 @@ pub enum Command {
     Up(UpArgs),
     /// Turn somebody's history into a data set
     Import(ImportArgs),
+    /// Write what the platform knows as Parquet, by table and hour; run again, it adds what is new
+    Export(ExportArgs),
     /// Train a model bundle on a data set
     Train(TrainArgs),
     /// Measure quality, beside random and popularity, with the protocol
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Up(args) => crate::up::run(args),
         Command::Service(args) => return crate::service::run(args),
         Command::Import(args) => crate::import::run(&args),
+        Command::Export(args) => crate::export::run(&args),
         Command::Train(args) => crate::train::run(&args),
         Command::Eval(args) => crate::eval::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
@@ -120,6 +124,11 @@ mod tests {
             (vec!["attune", "trace"], "<REQUEST_OR_TRACE_ID>"),
             (vec!["attune", "trace", "--last", "0"], "--last"),
             (vec!["attune", "trace", "x", "--last", "1"], "--last"),
+            (vec!["attune", "export"], "--to <DIR>"),
+            (vec!["attune", "export", "--to", "x", "--table", "clicks"], "impressions"),
+            (vec!["attune", "export", "--to", "x", "--since", "10:30"], "--since"),
+            (vec!["attune", "export", "--to", "x", "--since", "2026-01-29T10:30:00Z"], "whole hour"),
+            (vec!["attune", "import", "x", "--to", "y", "--state", "z"], "--state"),
             (vec!["attune", "frobnicate"], "'frobnicate'"),
         ] {
             let error = Cli::try_parse_from(&arguments).unwrap_err();

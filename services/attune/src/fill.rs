@@ -6,11 +6,8 @@ use attune_dataset::{Dataset, Format, Source, World, WorldConfig, detect, import
 use attune_domain::{ItemIx, ItemUpdate, UnixMillis};
 use attune_model::{Bundle, TrainConfig};
 use attune_origin::log_records;
-use attune_proto::{convert, state::v1 as wire};
 use attune_runtime::{Exit, OrExit as _};
-use attune_storage::{EventLog, Record, Topic};
-use bytes::Bytes;
-use prost::Message as _;
+use attune_storage::{EventLog, Topic};
 use std::path::Path;
 
 const BATCH: usize = 1000;
@@ -82,6 +79,7 @@ pub(crate) fn train(state: &StateFolder, data: &Dataset, config: &TrainConfig) -
 
 /// Writes items, attributes and history to the log. Run again after a crash, it goes on where it stopped.
 pub(crate) async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) -> anyhow::Result<()> {
+    let accepted = log_records::Accepted { at: now, imported: true };
     let done = log.bounds(Topic::ItemUpdates).await?.end as usize;
     let updates: Vec<ItemUpdate> = data
         .items
@@ -91,22 +89,13 @@ pub(crate) async fn fill(log: &dyn EventLog, data: &Dataset, now: UnixMillis) ->
         .map(|(ix, item)| ItemUpdate { ix: ItemIx(ix as u32), item: item.clone() })
         .collect();
     for batch in updates.chunks(BATCH) {
-        log_records::append_items(log, batch, String::new()).await.context("write items")?;
+        log_records::append_items(log, batch, accepted, "").await.context("write items")?;
     }
     let stated: Vec<_> = data.users.iter().zip(&data.attributes).filter(|(_, a)| !a.0.is_empty()).collect();
     for batch in stated.chunks(BATCH) {
         let records = batch
             .iter()
-            .map(|(uid, attributes)| {
-                let key = Bytes::copy_from_slice(&uid.0);
-                let value = wire::UserAttributes {
-                    uid: key.clone(),
-                    attributes: convert::user_attributes_to_wire(attributes),
-                    schema: convert::SCHEMA,
-                };
-                let value = Bytes::from(value.encode_to_vec());
-                (Record { key, value, traceparent: String::new() }, None)
-            })
+            .map(|(uid, attributes)| (log_records::attributes_record(**uid, attributes, accepted, ""), None))
             .collect();
         log.append(Topic::UserUpdates, records).await.context("write attributes")?;
     }

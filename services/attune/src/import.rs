@@ -1,9 +1,13 @@
-//! `attune import`: somebody's history becomes a data set folder.
+//! `attune import`: somebody's history becomes a data set folder; a lake becomes one, or a state folder.
 //!
 //! Always holds: nothing is written before everything was read, and nothing at all under `--dry-run`; a data set made
 //! under another subject key is never mixed with or replaced by this one.
 
-use crate::output::{bad_data, note, print, print_json};
+mod parquet;
+
+pub(crate) use parquet::refused;
+
+use crate::output::{bad_data, bad_usage, note, print, print_json};
 use anyhow::Context as _;
 use attune_dataset::{BarProgress, Dataset, Format, ImportProgress, NoProgress, Report, Source, detect};
 use attune_identity::SubjectKey;
@@ -13,17 +17,32 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+/// A lake that `attune export` wrote.
+const PARQUET: &str = "parquet";
+const FORMATS: [&str; Format::ALL.len() + 1] = {
+    let mut names = [PARQUET; Format::ALL.len() + 1];
+    let mut at = 0;
+    while at < Format::ALL.len() {
+        names[at] = Format::ALL[at].as_str();
+        at += 1;
+    }
+    names
+};
+
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// What the source looks like inside; told from its files when left out
-    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::ALL.map(Format::as_str)))]
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(FORMATS))]
     pub from: Option<String>,
     /// A folder, or its main file
     #[arg(value_name = "DIR_OR_FILE")]
     pub source: PathBuf,
     /// Folder of the data set
-    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["dry_run", "state"])]
     pub to: Option<PathBuf>,
+    /// Fill this empty state folder instead, and train a model for it (only from parquet)
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    pub state: Option<PathBuf>,
     /// Subject key that the users become pseudonyms under [default: keys/subject.key in the data set's folder, made
     /// where it is missing]
     #[arg(long, value_name = "FILE")]
@@ -56,6 +75,13 @@ struct Key {
 }
 
 pub fn run(args: &ImportArgs) -> anyhow::Result<()> {
+    let is_lake = args.from.is_none() && attune_lake::Lake::exists(&args.source);
+    if is_lake || args.from.as_deref() == Some(PARQUET) {
+        return parquet::run(args);
+    }
+    if args.state.is_some() {
+        return Err(bad_usage("--state is filled from parquet only: use `attune up --data` for other formats"));
+    }
     let format = format_of(&args.source, args.from.as_deref())?;
     let Key { key, save_to, lasting } = key_for(args)?;
     if let Some(to) = &args.to {

@@ -8,6 +8,7 @@
 mod about;
 pub mod cli;
 pub mod eval;
+pub mod export;
 mod fill;
 pub mod import;
 pub mod model;

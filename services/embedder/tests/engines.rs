@@ -180,7 +180,7 @@ async fn the_erased_stay_erased_when_kafka_is_read_from_its_start() {
         let attribute = |name: &&str| wire::Attribute { name: (*name).into(), value: "45-54".into() };
         let uid = Bytes::copy_from_slice(&uid(user).0);
         let attributes = names.iter().map(attribute).collect();
-        Bytes::from(wire::UserAttributes { uid, attributes, schema: 0 }.encode_to_vec())
+        Bytes::from(wire::UserAttributes { uid, attributes, ..Default::default() }.encode_to_vec())
     };
     write(&bed, Topic::UserUpdates, 3, attributes(3, &["age"])).await;
     catch_up(&mut bed).await;

@@ -1,10 +1,10 @@
 //! The one writer of the item-updates log: numbers items, writes, and applies what it wrote.
 
 use crate::OriginError;
-use crate::log_records::append_items;
+use crate::log_records::{Accepted, append_items};
 use attune_domain::{Item, ItemIx, ItemUpdate};
 use attune_serving::SharedServing;
-use attune_storage::EventLog;
+use attune_storage::{Clock, EventLog};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -12,12 +12,13 @@ use tokio::sync::Mutex;
 pub struct CatalogueWriter {
     log: Arc<dyn EventLog>,
     serving: SharedServing,
+    clock: Clock,
     writing: Mutex<()>,
 }
 
 impl CatalogueWriter {
-    pub fn new(log: Arc<dyn EventLog>, serving: SharedServing) -> Self {
-        Self { log, serving, writing: Mutex::new(()) }
+    pub fn new(log: Arc<dyn EventLog>, serving: SharedServing, clock: Clock) -> Self {
+        Self { log, serving, clock, writing: Mutex::new(()) }
     }
 
     /// Durable and applied here when it returns: the offset, and the item's number.
@@ -26,13 +27,18 @@ impl CatalogueWriter {
         let catalogue = Arc::clone(&self.serving.load().catalogue);
         let ix = catalogue.find(item.id.as_str()).unwrap_or(ItemIx(catalogue.len() as u32));
         let update = ItemUpdate { ix, item };
-        let offset = append_items(&*self.log, std::slice::from_ref(&update), traceparent).await?;
+        let offset = self.append(&update, &traceparent).await?;
         let next = self.serving.load().with_updates(vec![(offset, update)]);
         // A gap cannot be: this is the only writer, and it applies every record it writes.
         if let Ok(next) = next {
             self.serving.store(Arc::new(next));
         }
         Ok((offset, ix))
+    }
+
+    async fn append(&self, update: &ItemUpdate, traceparent: &str) -> Result<u64, OriginError> {
+        let accepted = Accepted { at: (self.clock)(), imported: false };
+        append_items(&*self.log, std::slice::from_ref(update), accepted, traceparent).await
     }
 
     /// Takes an item out of every answer. Its number and history stay.

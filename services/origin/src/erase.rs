@@ -24,12 +24,11 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
         traceparent: scope.span.traceparent().to_text(),
     };
     // Attributes first: a consumer that rebuilds must not meet older ones after the fence.
+    let nothing =
+        wire::UserAttributes { uid: fence.key.clone(), accepted_at: at, schema: convert::SCHEMA, ..Default::default() };
     let forgotten = Record {
         key: fence.key.clone(),
-        value: Bytes::from(
-            wire::UserAttributes { uid: fence.key.clone(), attributes: Vec::new(), schema: convert::SCHEMA }
-                .encode_to_vec(),
-        ),
+        value: Bytes::from(nothing.encode_to_vec()),
         traceparent: fence.traceparent.clone(),
     };
     let forgotten = parts.event_log.append(Topic::UserUpdates, vec![(forgotten, None)]).await?;

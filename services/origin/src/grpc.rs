@@ -19,7 +19,8 @@ use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-const MAX_LISTED: usize = 100_000;
+/// Decisions that one call lists at most.
+pub const MAX_LISTED: usize = 100_000;
 
 pub struct OriginGrpc {
     parts: Arc<Parts>,
@@ -203,7 +204,13 @@ impl OriginService for OriginGrpc {
         let message = request.into_inner();
         convert::uid(&message.uid)?;
         let key = message.uid.clone();
-        let value = state::UserAttributes { uid: message.uid, attributes: message.attributes, schema: convert::SCHEMA };
+        let value = state::UserAttributes {
+            uid: message.uid,
+            attributes: message.attributes,
+            accepted_at: (self.parts.clock)(),
+            imported: false,
+            schema: convert::SCHEMA,
+        };
         let record = Record { key, value: Bytes::from(value.encode_to_vec()), traceparent };
         let appended =
             self.parts.event_log.append(Topic::UserUpdates, vec![(record, None)]).await.map_err(OriginError::from)?;

@@ -31,7 +31,7 @@ pub use catalogue::CatalogueWriter;
 pub use clients::Clients;
 pub use config::OriginConfig;
 pub use error::OriginError;
-pub use grpc::OriginGrpc;
+pub use grpc::{MAX_LISTED, OriginGrpc};
 pub use page::{MissInputs, asked_of_sources, line_scores, miss_candidates, source_items, unseen_of_source};
 pub use telemetry::OriginMetrics;
 
@@ -97,7 +97,8 @@ pub fn build(config: OriginConfig, deps: OriginDeps) -> Origin {
         &mut tasks,
         &deps.shutdown,
     );
-    let catalogue = CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving));
+    let catalogue =
+        CatalogueWriter::new(Arc::clone(&deps.event_log), Arc::clone(&deps.serving), Arc::clone(&deps.clock));
     let parts = Arc::new(Parts {
         clients: deps.clients,
         event_log: deps.event_log,

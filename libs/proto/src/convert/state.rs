@@ -238,7 +238,7 @@ pub fn item(i: &wire::Item) -> Result<domain::Item, WireError> {
 
 impl From<&domain::ItemUpdate> for wire::ItemUpdate {
     fn from(u: &domain::ItemUpdate) -> Self {
-        Self { ix: u.ix.0, item: Some((&u.item).into()) }
+        Self { ix: u.ix.0, item: Some((&u.item).into()), ..Self::default() }
     }
 }
 

@@ -7,9 +7,9 @@
 mod dashboards;
 mod flink;
 mod go;
-mod process;
 mod traces;
 
+use super::process;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};

@@ -51,6 +51,6 @@ const fn package(tool: Tool) -> Option<&'static str> {
         Tool::Promtool => Some("promtool"),
         Tool::Prometheus => Some("prometheus"),
         Tool::Amtool | Tool::Alertmanager => Some("prometheus-alertmanager"),
-        Tool::Redis | Tool::Kafka => None,
+        Tool::Redis | Tool::Kafka | Tool::Chdb => None,
     }
 }

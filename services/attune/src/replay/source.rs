@@ -20,7 +20,7 @@ use attune_storage::{Decision, DecisionLog, EmbeddedDecisionLog, EventLog, Objec
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -56,9 +56,18 @@ pub struct MaterialsCache {
     indices: HashMap<(u64, u64), Vec<Arc<VectorIndex>>>,
 }
 
+impl MaterialsCache {
+    /// Lets go of everything once that many catalogues were kept.
+    pub(crate) fn bound(&mut self, catalogues: usize) {
+        if self.servings.len() > catalogues {
+            *self = Self::default();
+        }
+    }
+}
+
 impl Source {
     /// The folder of a platform that does not run.
-    pub async fn of_folder(dir: &std::path::Path) -> anyhow::Result<Self> {
+    pub async fn of_folder(dir: &Path) -> anyhow::Result<Self> {
         Self::stopped(&StateFolder::reopen(dir)?).await
     }
 
@@ -126,7 +135,7 @@ impl Source {
         Ok(Found::Record(Box::new(record)))
     }
 
-    async fn object(&self, hash: &[u8]) -> anyhow::Result<Option<Bytes>> {
+    pub(crate) async fn object(&self, hash: &[u8]) -> anyhow::Result<Option<Bytes>> {
         let Some(hash) = ObjectHash::from_slice(hash) else { return Ok(None) };
         if hash == ObjectHash::of(&[]) {
             return Ok(Some(Bytes::new()));
@@ -150,29 +159,10 @@ impl Source {
         record: &DecisionRecord,
         cache: &mut MaterialsCache,
     ) -> anyhow::Result<Result<Materials, String>> {
-        let key = (record.model, record.catalogue_offset);
         let mut damaged = Vec::new();
-        let (bundle, sections) = match cache.bundles.get(&record.model) {
-            Some(loaded) => loaded.clone(),
-            None => {
-                let folder = self.bundles.join(format!("{:016x}", record.model));
-                let Ok((bundle, sections)) = Bundle::load_unchecked_sections(&folder) else {
-                    return Ok(Err(format!("bundle {:016x} cannot be read", record.model)));
-                };
-                let loaded = (Arc::new(bundle), sections);
-                cache.bundles.insert(record.model, loaded.clone());
-                loaded
-            }
-        };
-        let serving = match cache.servings.get(&key) {
-            Some(serving) => Arc::clone(serving),
-            None => {
-                let catalogue = replay_catalogue(&*self.event_log, record.catalogue_offset).await;
-                let catalogue = catalogue.context("read the catalogue of that moment")?;
-                let serving = Arc::new(Serving::new(bundle, catalogue).or_exit(Exit::Data)?);
-                cache.servings.insert(key, Arc::clone(&serving));
-                serving
-            }
+        let (serving, sections) = match self.serving(record.model, record.catalogue_offset, cache).await? {
+            Ok(found) => found,
+            Err(missing) => return Ok(Err(missing)),
         };
         let index = self.index(record, &serving, cache);
 
@@ -214,6 +204,54 @@ impl Source {
             damaged: damaged.into_iter().map(|(stage, what)| (stage, with_sections(what, &sections))).collect(),
             serving,
         }))
+    }
+
+    /// The bundle over the catalogue of that moment, and damaged sections of the bundle. The inner error says what is
+    /// not there any more.
+    pub(crate) async fn serving(
+        &self,
+        model: u64,
+        catalogue_offset: u64,
+        cache: &mut MaterialsCache,
+    ) -> anyhow::Result<Result<(Arc<Serving>, Vec<String>), String>> {
+        let (bundle, sections) = match cache.bundles.get(&model) {
+            Some(loaded) => loaded.clone(),
+            None => {
+                let folder = self.bundles.join(format!("{model:016x}"));
+                let Ok((bundle, sections)) = Bundle::load_unchecked_sections(&folder) else {
+                    return Ok(Err(format!("bundle {model:016x} cannot be read")));
+                };
+                let loaded = (Arc::new(bundle), sections);
+                cache.bundles.insert(model, loaded.clone());
+                loaded
+            }
+        };
+        let key = (model, catalogue_offset);
+        if let Some(serving) = cache.servings.get(&key) {
+            return Ok(Ok((Arc::clone(serving), sections)));
+        }
+        let catalogue = replay_catalogue(&*self.event_log, catalogue_offset).await;
+        let catalogue = catalogue.context("read the catalogue of that moment")?;
+        let serving = Arc::new(Serving::new(bundle, catalogue).or_exit(Exit::Data)?);
+        cache.servings.insert(key, Arc::clone(&serving));
+        Ok(Ok((serving, sections)))
+    }
+
+    pub(crate) fn event_log(&self) -> &dyn EventLog {
+        &*self.event_log
+    }
+
+    /// The folder of bundles; the platform's state folder is around it.
+    pub(crate) fn bundles(&self) -> &Path {
+        &self.bundles
+    }
+
+    /// A running platform lists so many at most.
+    pub(crate) const fn most_listed(&self) -> Option<usize> {
+        match self.logs {
+            Logs::Stopped(_) => None,
+            Logs::Running(_) => Some(attune_origin::MAX_LISTED),
+        }
     }
 
     /// The index generation the record names: that of the snapshot, or one built again from the item table.

@@ -100,7 +100,8 @@ impl Bed {
     pub async fn write_attributes(&self, user: u32, attributes: &[(&str, &str)]) {
         let attribute = |(name, value): &(&str, &str)| wire::Attribute { name: (*name).into(), value: (*value).into() };
         let uid = Bytes::copy_from_slice(&uid(user).0);
-        let update = wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect(), schema: 0 };
+        let update =
+            wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect(), ..Default::default() };
         self.write_raw(Topic::UserUpdates, update.encode_to_vec().into()).await;
     }
 
