@@ -6,6 +6,7 @@
 
 #![warn(clippy::disallowed_macros)]
 
+mod accepted;
 mod decay;
 mod decision_bus;
 mod embedded;
@@ -200,6 +201,10 @@ pub trait EventLog: Send + Sync {
             ref many => Err(StorageError::invalid("topic", format!("has {} partitions instead of 1", many.len()))),
         }
     }
+
+    /// Offset of the partition's first record that was accepted at `at` or later, or else its end. Only events tell
+    /// when they were accepted.
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError>;
 
     /// Empties every record of `key` before `before`, its trace context included, where the log can; offsets stay.
     /// Consumers pass over an empty record.
