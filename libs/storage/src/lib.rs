@@ -7,6 +7,7 @@
 #![warn(clippy::disallowed_macros)]
 
 mod accepted;
+mod checkpoints;
 mod decay;
 mod decision_bus;
 mod embedded;
@@ -24,6 +25,10 @@ mod redis;
 mod references;
 mod remote;
 
+pub use checkpoints::{
+    CheckpointError, CheckpointFile, CheckpointPart, CheckpointWriter, Checkpoints, ExportCursor, PartitionTotals,
+    Positions, Restoration, StorePart, check_checkpoints, checkpoint_path,
+};
 pub use decay::{Decay, PosteriorChange};
 pub use decision_bus::EventLogBus;
 pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
@@ -279,6 +284,11 @@ pub trait FeatureStore: Send + Sync {
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError>;
 
     async fn forget_outcomes_before(&self, day: i64) -> Result<(), StorageError>;
+
+    /// How to take partitions out and put them back, of a log with so many; none where this store cannot.
+    fn checkpoints(&self, _partitions: u16) -> Option<&dyn Checkpoints> {
+        None
+    }
 
     /// Visitors with a state.
     async fn user_count(&self) -> Result<u64, StorageError>;
