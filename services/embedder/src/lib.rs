@@ -23,7 +23,10 @@ pub mod telemetry;
 pub use config::{DEFAULTS, EmbedderConfig, InsightConfig, OwnConfig};
 pub use stats::EmbedderStats;
 
-use attune_storage::{Applied, Clock, EventLog, FeatureStore, Membership, StorageError, USER_EVENTS_CONSUMER};
+use attune_storage::{
+    Applied, CheckpointPart, Clock, EventLog, FeatureStore, Membership, StorageError, Topic, USER_EVENTS_CONSUMER,
+};
+use attune_telemetry::Telemetry;
 use partition::{Partition, Shared};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +41,26 @@ pub struct Embedder {
 impl Embedder {
     pub fn new(log: Arc<dyn EventLog>, store: Arc<dyn FeatureStore>, config: EmbedderConfig, clock: Clock) -> Self {
         let (stats, applied) = (Arc::default(), Applied::default());
-        Self { shared: Shared { log, store, config, clock, stats, applied } }
+        Self { shared: Shared { log, store, config, clock, stats, applied, telemetry: None } }
+    }
+
+    /// With somebody to tell of checkpoints that cannot be used.
+    pub fn telling(mut self, telemetry: Telemetry) -> Self {
+        self.shared.telemetry = Some(telemetry);
+        self
+    }
+
+    /// Empties the store's partitions, so that the next run fills them again. False where this store cannot.
+    pub async fn empty_store(&self) -> Result<bool, StorageError> {
+        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
+        let partitions = u16::try_from(partitions).unwrap_or(u16::MAX);
+        for partition in 0..partitions {
+            let stands = partition::stands(&*self.shared.store, partition).await?;
+            if !partition::empty(&self.shared, CheckpointPart { partition, partitions }, stands).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub fn stats(&self) -> Arc<EmbedderStats> {

@@ -1,14 +1,21 @@
 //! One partition of the log: its events and attributes, applied in order by the one task that writes its visitors.
 
+mod restore;
+mod snapshot;
+
+pub(crate) use restore::empty;
+
 use crate::batch::{self, Effects, Placed};
 use crate::processors::{self, bandit::DAY_MS};
 use crate::records::{self, UserRecord};
 use crate::{EmbedderConfig, EmbedderStats};
 use attune_domain::{StateVersion, Uid};
 use attune_storage::{
-    Applied, Clock, EventLog, FeatureStore, Record, StorageError, Topic, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
-    first_offset,
+    Applied, CheckpointPart, Clock, EventLog, FeatureStore, Positions, Record, StorageError, StorePart, Topic,
+    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, first_offset,
 };
+use attune_telemetry::Telemetry;
+use snapshot::Snapshots;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<EmbedderStats>,
     pub(crate) applied: Applied,
+    pub(crate) telemetry: Option<Telemetry>,
 }
 
 pub(crate) struct Partition {
@@ -43,11 +51,13 @@ pub(crate) struct Partition {
     end: Option<(u64, Instant)>,
     /// Day on which old outcomes were last dropped.
     tidied: Option<i64>,
+    /// Once the log has said how many partitions there are.
+    snapshots: Option<Snapshots>,
 }
 
 impl Partition {
     pub(crate) fn new(shared: Shared, partition: u16) -> Self {
-        Self { shared, partition, next: None, end: None, tidied: None }
+        Self { shared, partition, next: None, end: None, tidied: None, snapshots: None }
     }
 
     /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
@@ -72,6 +82,7 @@ impl Partition {
                 // the partition really is.
                 Err(e) if e.is_retryable() || matches!(e, StorageError::Conflict { .. }) => {
                     self.next = None;
+                    self.snapshots.iter_mut().for_each(Snapshots::give_up);
                     EmbedderStats::add(&self.shared.stats.retries, 1);
                     tokio::select! {
                         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -90,6 +101,7 @@ impl Partition {
             Some(next) => next,
             None => self.resume().await?,
         };
+        self.checkpoint(events, updates).await;
         let log = Arc::clone(&self.shared.log);
         let max = self.shared.config.batch_records;
         // Read in turn: of two reads in a race, one that is slow because it has much to bring would be given up each
@@ -104,7 +116,11 @@ impl Partition {
         if has_events || !found.is_empty() {
             return self.apply_updates(events, updates, found).await;
         }
-        let wait = self.shared.config.poll_wait.get();
+        let due = self.snapshots.as_ref().and_then(Snapshots::pause);
+        if self.snapshots.as_ref().is_some_and(Snapshots::is_taking) {
+            return Ok(());
+        }
+        let wait = self.shared.config.poll_wait.get().min(due.unwrap_or(Duration::MAX));
         tokio::select! {
             found = log.read(Topic::UserEvents, events, max, wait) => self.apply_events(events, updates, found?).await,
             found = log.read(Topic::UserUpdates, updates, max, wait) => {
@@ -113,12 +129,22 @@ impl Partition {
         }
     }
 
-    /// Finds out how far the store has come. The versions of the last batch are announced again: the process may have
+    async fn checkpoint(&mut self, events: u64, updates: u64) {
+        let is_behind = self.behind(events) > 0;
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.advance(&self.shared, Positions { events, updates }, is_behind).await;
+        }
+    }
+
+    /// Finds out how far the store has come, and brings back what it lost. The versions of the last batch are announced again: the process may have
     /// ended between storing it and saying so.
     async fn resume(&mut self) -> Result<(u64, u64), StorageError> {
-        let store = &self.shared.store;
-        let events = store.progress(USER_EVENTS_CONSUMER, self.partition).await?;
-        let updates = store.progress(USER_UPDATES_CONSUMER, self.partition).await?;
+        let part = self.part().await?;
+        let stands = stands(&*self.shared.store, self.partition).await?;
+        let Positions { events, updates } = restore::restored(&self.shared, part, stands).await?;
+        if self.snapshots.is_none() {
+            self.snapshots = Some(Snapshots::new(&self.shared, part));
+        }
         let first = first_offset(self.partition);
         let from = events.saturating_sub(self.shared.config.batch_records as u64).max(first);
         let last = match events - from {
@@ -140,6 +166,11 @@ impl Partition {
         self.announce(moved).await?;
         self.next = Some((events, updates));
         Ok((events, updates))
+    }
+
+    async fn part(&self) -> Result<CheckpointPart, StorageError> {
+        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
+        Ok(CheckpointPart { partition: self.partition, partitions: u16::try_from(partitions).unwrap_or(u16::MAX) })
     }
 
     async fn apply_events(&mut self, from: u64, updates: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
@@ -232,8 +263,13 @@ impl Partition {
         Ok(good)
     }
 
-    async fn commit(&self, effects: Effects) -> Result<(), StorageError> {
+    async fn commit(&mut self, effects: Effects) -> Result<(), StorageError> {
+        let taking = self.snapshots.as_mut().filter(|snapshots| snapshots.is_taking());
+        let noted = taking.is_some().then(|| StorePart::of_batch(&effects.batch));
         self.shared.store.apply(effects.batch).await?;
+        if let Some(snapshots) = taking {
+            snapshots.note(noted).await;
+        }
         self.announce(effects.moved).await
     }
 
@@ -257,4 +293,10 @@ impl Partition {
         self.tidied = Some(today);
         Ok(())
     }
+}
+
+pub(crate) async fn stands(store: &dyn FeatureStore, partition: u16) -> Result<Positions, StorageError> {
+    let events = store.progress(USER_EVENTS_CONSUMER, partition).await?;
+    let updates = store.progress(USER_UPDATES_CONSUMER, partition).await?;
+    Ok(Positions { events, updates })
 }

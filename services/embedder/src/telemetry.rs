@@ -3,7 +3,8 @@
 use crate::EmbedderStats;
 use attune_storage::USER_EVENTS_CONSUMER;
 use attune_telemetry::catalogue::names::{
-    EMBEDDER_LAG, EMBEDDER_RECORDS, EMBEDDER_RETRIES, STREAMING_EVENTS, STREAMING_LAG,
+    EMBEDDER_CHECKPOINT_BYTES, EMBEDDER_CHECKPOINT_FAILURES, EMBEDDER_LAG, EMBEDDER_RECORDS, EMBEDDER_RESTORED,
+    EMBEDDER_RESTORES, EMBEDDER_RETRIES, STREAMING_CHECKPOINT, STREAMING_EVENTS, STREAMING_LAG,
 };
 use attune_telemetry::{Counter, Telemetry};
 use std::sync::Arc;
@@ -18,12 +19,17 @@ pub async fn export(stats: Arc<EmbedderStats>, telemetry: Telemetry, mut stop: w
     let metrics = telemetry.metrics();
     let counters = counters(&telemetry);
     let records = metrics.gauge(&EMBEDDER_LAG, &[]);
+    let bytes = metrics.gauge(&EMBEDDER_CHECKPOINT_BYTES, &[]);
     let seconds = metrics.gauge(&STREAMING_LAG, &[USER_EVENTS_CONSUMER]);
     loop {
         for (counter, count) in &counters {
             counter.catch_up(count(&stats).load(Ordering::Relaxed) as f64);
         }
         records.set(stats.lag() as f64);
+        bytes.set(stats.checkpoint_bytes() as f64);
+        for took in stats.take_checkpoint_times() {
+            metrics.histogram(&STREAMING_CHECKPOINT, &[]).observe(took.as_secs_f64());
+        }
         let now = u64::try_from(telemetry.now()).unwrap_or(0);
         seconds.set(stats.waiting_since().map_or(0.0, |since| now.saturating_sub(since) as f64 / 1e3));
         tokio::select! {
@@ -48,5 +54,9 @@ fn counters(telemetry: &Telemetry) -> Vec<(Counter, Count)> {
         (records("dead"), |s| &s.dead),
         (records("reward"), |s| &s.rewards),
         (metrics.counter(&EMBEDDER_RETRIES, &[]), |s| &s.retries),
+        (metrics.counter(&EMBEDDER_RESTORES, &["checkpoint"]), |s| &s.restored),
+        (metrics.counter(&EMBEDDER_RESTORES, &["log"]), |s| &s.replayed),
+        (metrics.counter(&EMBEDDER_RESTORED, &[]), |s| &s.records_restored),
+        (metrics.counter(&EMBEDDER_CHECKPOINT_FAILURES, &[]), |s| &s.checkpoints_failed),
     ]
 }
