@@ -142,6 +142,7 @@ impl Partition {
         let part = self.part().await?;
         let stands = stands(&*self.shared.store, self.partition).await?;
         let Positions { events, updates } = restore::restored(&self.shared, part, stands).await?;
+        self.look_at_end().await?;
         if self.snapshots.is_none() {
             self.snapshots = Some(Snapshots::new(&self.shared, part));
         }
