@@ -526,6 +526,8 @@ async fn operate(args: &[&str]) {
         let store = stores.iter().find(|s| s["store"] == name).unwrap_or_else(|| panic!("{name}: {receipt}"));
         assert!(store["erased_at"].is_string() || store["expires_at"].is_string(), "{store}");
     }
+    let checkpoints = stores.iter().find(|s| s["store"] == "checkpoints").unwrap_or_else(|| panic!("{receipt}"));
+    assert!(checkpoints["erased_at"].is_null() && checkpoints["expires_at"].is_string(), "{checkpoints}");
     assert!(!receipt["kept_aggregate"].as_array().unwrap().is_empty());
     for _ in 0..5 {
         assert_eq!(edge.page("u3").await.json()["watermark"], Value::Null);

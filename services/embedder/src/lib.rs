@@ -25,6 +25,7 @@ pub use stats::EmbedderStats;
 
 use attune_storage::{
     Applied, CheckpointPart, Clock, EventLog, FeatureStore, Membership, StorageError, Topic, USER_EVENTS_CONSUMER,
+    checkpoint_path,
 };
 use attune_telemetry::Telemetry;
 use partition::{Partition, Shared};
@@ -32,6 +33,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 /// The consumer. The feature store's contents are its work alone; those of one log share it by partitions.
 pub struct Embedder {
@@ -73,6 +75,9 @@ impl Embedder {
         self.shared.applied = membership.applied();
         let mut stops: HashMap<u16, watch::Sender<bool>> = HashMap::new();
         let mut consuming = JoinSet::new();
+        let every = self.shared.config.checkpoint_every.get();
+        let mut leftovers = tokio::time::interval_at(Instant::now() + every, every);
+        let mut is_assigned = false;
         let result = loop {
             let partitions = tokio::select! {
                 biased;
@@ -83,8 +88,15 @@ impl Embedder {
                         Err(error) => break Err(error),
                     }
                 }
-                partitions = membership.changed() => partitions,
+                partitions = membership.changed() => Some(partitions),
+                // Of partitions that are another member's now, nobody writes them anew.
+                _ = leftovers.tick(), if is_assigned => None,
             };
+            let Some(partitions) = partitions else {
+                self.remove_checkpoints(|partition| !stops.contains_key(&partition)).await;
+                continue;
+            };
+            is_assigned = true;
             stops.retain(|partition, stop| {
                 let stays = partitions.contains(partition);
                 if !stays {
@@ -108,6 +120,21 @@ impl Embedder {
             ended.unwrap_or_else(failed)?;
         }
         result
+    }
+
+    async fn remove_checkpoints(&self, is_left: impl Fn(u16) -> bool) {
+        let Some(folder) = self.shared.config.checkpoints().map(ToOwned::to_owned) else { return };
+        let Ok(partitions) = self.shared.log.partitions(Topic::UserEvents).await else { return };
+        let partitions =
+            (0..u16::try_from(partitions.len()).unwrap_or(u16::MAX)).filter(|&partition| is_left(partition));
+        let partitions: Vec<u16> = partitions.collect();
+        let removing = tokio::task::spawn_blocking(move || {
+            for partition in partitions {
+                // One that is not there is as good; one that stays is tried again.
+                let _gone = std::fs::remove_file(checkpoint_path(&folder, partition));
+            }
+        });
+        let _ended = removing.await;
     }
 
     /// None when told to stop before the log could be reached.

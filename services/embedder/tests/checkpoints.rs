@@ -487,3 +487,26 @@ async fn a_checkpoint_of_another_log_is_ignored() {
     assert_eq!((other.stats.restored.load(Relaxed), other.stats.replayed.load(Relaxed)), (0, 1));
     check(&*other.log, &*other.store).await;
 }
+
+#[tokio::test]
+async fn checkpoints_of_partitions_that_others_consume_do_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, bed) = with_checkpoint(dir.path()).await;
+    let bed = Bed { config: config(dir.path(), Duration::from_millis(100)), ..bed };
+    let left = checkpoint_path(dir.path(), 1);
+    std::fs::write(&left, "of a member that went on elsewhere").unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let running = tokio::spawn(bed.embedder().run(stopping));
+    applied_all(&*bed.log, &*bed.store).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(left.exists(), "no such partition, nobody's business");
+    log.others.store(1, SeqCst);
+    let began = Instant::now();
+    while left.exists() {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+    assert!(checkpoint_path(dir.path(), 0).exists());
+}

@@ -3,7 +3,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
 
 use async_trait::async_trait;
-use attune_storage::{Appended, Bounds, DedupKey, EventLog, KeyErasure, MemoryEventLog, Record, StorageError, Topic};
+use attune_storage::{
+    Appended, Bounds, DedupKey, EventLog, KeyErasure, MemoryEventLog, Record, StorageError, Topic, first_offset,
+};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -16,6 +18,8 @@ pub struct WatchedLog {
     /// Records of user-events that were given to readers, and the first of them.
     pub read: AtomicU64,
     pub lowest: AtomicU64,
+    /// Empty partitions after the first, which are other members'.
+    pub others: AtomicU64,
 }
 
 impl WatchedLog {
@@ -57,6 +61,8 @@ impl EventLog for WatchedLog {
         let mut partitions = self.inner.partitions(topic).await?;
         if topic == Topic::UserEvents {
             partitions[0].start = self.start.load(SeqCst);
+            let others = (1..=self.others.load(SeqCst)).map(|n| first_offset(n as u16));
+            partitions.extend(others.map(|first| Bounds { start: first, end: first }));
         }
         Ok(partitions)
     }
