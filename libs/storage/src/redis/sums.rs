@@ -104,8 +104,11 @@ impl PartitionSums {
     }
 }
 
+/// An item's sum as it is kept.
+type Kept = (ItemIx, [u8; Decayed::BYTES]);
+
 /// Sums as they are kept, with their half-life.
-pub(super) fn kept(fields: Value, decay: Decay) -> Option<(u64, Vec<(ItemIx, [u8; Decayed::BYTES])>)> {
+pub(super) fn kept(fields: Value, decay: Decay) -> Option<(u64, Vec<Kept>)> {
     let mut half_life = None;
     let mut sums = Vec::new();
     for (field, value) in pairs(fields)? {

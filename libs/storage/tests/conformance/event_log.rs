@@ -197,6 +197,7 @@ async fn oversized_records_change_nothing(log: Log, _: &Time) {
 }
 
 /// Accepted now, by the clock that an engine has.
+#[expect(clippy::disallowed_methods, reason = "an engine's clock cannot be chosen")]
 fn accepted_now() -> (i64, Record) {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let accepted_at = since.as_millis() as i64;

@@ -24,7 +24,8 @@ pub(super) async fn restored(
     let events = bounds(shared, Topic::UserEvents, part.partition).await?;
     let is_empty = stands == first;
     let is_broken_off = is_empty && store.is_restoring(part.partition).await?;
-    if !is_broken_off && !(is_empty && events.end > first.events) && stands.events >= events.start {
+    let is_lost = is_empty && events.end > first.events || stands.events < events.start;
+    if !is_broken_off && !is_lost {
         return Ok(stands);
     }
     let updates = bounds(shared, Topic::UserUpdates, part.partition).await?;
