@@ -92,6 +92,12 @@ impl Decayed {
         Self { scale, impressions: self.impressions * worth * weight, rewards: self.rewards * worth * weight }
     }
 
+    /// One that was kept under another half-life keeps its worth at `now`.
+    pub(crate) fn restored(bytes: &[u8; Self::BYTES], kept: Decay, decay: Decay, now: UnixMillis) -> Self {
+        let sum = Self::from_bytes(bytes).unwrap_or_default();
+        if kept == decay { sum } else { sum.under(kept, decay, now) }
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.scale.to_be_bytes());

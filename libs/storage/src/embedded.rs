@@ -4,6 +4,7 @@
 //! blocking call runs on a worker. A commit is one engine batch with one data sync; after a commit that failed the
 //! engine takes no more writes until it is opened again, because nobody knows what reached the disk.
 
+mod checkpoints;
 mod decisions;
 mod features;
 mod folder;

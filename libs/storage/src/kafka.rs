@@ -19,12 +19,14 @@ mod topics;
 pub use client::KafkaHealth;
 pub use options::{KafkaOptions, KafkaSasl, KafkaTls};
 
+use crate::accepted::{check_topic, no_partition};
 use crate::limits::append_bytes;
 use crate::{
     Appended, Bounds, Clock, DedupKey, EventLog, KeyErasure, Membership, Record, StorageError, Topic, first_offset,
 };
 use append::Appender;
 use async_trait::async_trait;
+use attune_domain::UnixMillis;
 use bytes::Bytes;
 use client::{Client, Observer, unavailable};
 use ends::Ends;
@@ -97,6 +99,23 @@ impl KafkaEventLog {
         Ok(starts.into_iter().zip(ends).map(|(start, end)| Bounds { start, end }).collect())
     }
 
+    /// By the time of writing, which is when a record was accepted. None where all are older.
+    async fn ask_offset(&self, topic: Topic, partition: u16, time: Offset) -> Result<Option<u64>, StorageError> {
+        let (asking, limit, name) = (Arc::clone(&self.asking), self.options.timeout, self.options.topic(topic));
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(1);
+            list.add_partition_offset(&name, partition.into(), time)?;
+            let answer = asking.offsets_for_times(list, limit)?;
+            let element = answer.find_partition(&name, partition.into());
+            match element.map(|element| (element.error(), element.offset())) {
+                Some((Ok(()), Offset::Offset(at))) => Ok(Some(first_offset(partition) + at.unsigned_abs())),
+                Some((Err(error), _)) => Err(error),
+                _ => Ok(None),
+            }
+        });
+        asked.await.map_err(|e| StorageError::Io(e.to_string()))?.map_err(|e| unavailable(&e))
+    }
+
     fn count(&self, topic: Topic) -> u16 {
         if topic.is_partitioned() { self.partitions } else { 1 }
     }
@@ -142,6 +161,19 @@ impl EventLog for KafkaEventLog {
                 }
             }
         }
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError> {
+        check_topic(topic)?;
+        let Some(&bounds) = self.partitions(topic).await?.get(usize::from(partition)) else {
+            return Err(no_partition(partition));
+        };
+        // Times below 0 mean something else to the protocol.
+        let time = Offset::Offset(at.max(0));
+        Ok(match self.ask_offset(topic, partition, time).await? {
+            Some(offset) => offset.clamp(bounds.start, bounds.end),
+            None => bounds.end,
+        })
     }
 
     async fn erase_key(&self, _: Topic, _: Bytes, _: u64) -> Result<KeyErasure, StorageError> {

@@ -6,6 +6,8 @@
 
 #![warn(clippy::disallowed_macros)]
 
+mod accepted;
+mod checkpoints;
 mod decay;
 mod decision_bus;
 mod embedded;
@@ -23,6 +25,10 @@ mod redis;
 mod references;
 mod remote;
 
+pub use checkpoints::{
+    CheckpointError, CheckpointFile, CheckpointPart, CheckpointWriter, Checkpoints, ExportCursor, PartitionTotals,
+    Positions, Restoration, StorePart, check_checkpoints, checkpoint_path,
+};
 pub use decay::{Decay, PosteriorChange};
 pub use decision_bus::EventLogBus;
 pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
@@ -201,6 +207,10 @@ pub trait EventLog: Send + Sync {
         }
     }
 
+    /// Offset of the partition's first record that was accepted at `at` or later, or else its end. Only events tell
+    /// when they were accepted.
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError>;
+
     /// Empties every record of `key` before `before`, its trace context included, where the log can; offsets stay.
     /// Consumers pass over an empty record.
     async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<KeyErasure, StorageError>;
@@ -274,6 +284,11 @@ pub trait FeatureStore: Send + Sync {
     async fn apply(&self, batch: EffectBatch) -> Result<(), StorageError>;
 
     async fn forget_outcomes_before(&self, day: i64) -> Result<(), StorageError>;
+
+    /// How to take partitions out and put them back, of a log with so many; none where this store cannot.
+    fn checkpoints(&self, _partitions: u16) -> Option<&dyn Checkpoints> {
+        None
+    }
 
     /// Visitors with a state.
     async fn user_count(&self) -> Result<u64, StorageError>;

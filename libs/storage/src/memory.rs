@@ -1,5 +1,6 @@
 //! Stores that last as long as the process: for tests, and for trying the platform without a folder.
 
+mod checkpoints;
 mod decisions;
 mod features;
 mod log;

@@ -1,6 +1,8 @@
 //! How far each consumer has come in each partition, and waiting for it.
 
-use crate::{EffectBatch, StorageError, first_offset, partition_of};
+use crate::{
+    EffectBatch, Positions, StorageError, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, first_offset, partition_of,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +40,20 @@ impl Progress {
             let _ = tokio::time::timeout(wait, reached).await.map(drop);
         }
         self.get(consumer, partition)
+    }
+
+    pub(crate) fn positions(&self, partition: u16) -> Positions {
+        let of = |consumer| self.get(consumer, partition);
+        Positions { events: of(USER_EVENTS_CONSUMER), updates: of(USER_UPDATES_CONSUMER) }
+    }
+
+    pub(crate) fn set_positions(&self, positions: Positions) {
+        positions.by_consumer().into_iter().for_each(|(consumer, next_offset)| self.set(consumer, next_offset));
+    }
+
+    /// Whether a partition stands where a restoration expects it.
+    pub(crate) fn check_positions(&self, partition: u16, expected: Positions) -> Result<(), StorageError> {
+        expected.check(self.positions(partition))
     }
 
     /// Whether a batch continues where its consumer is.

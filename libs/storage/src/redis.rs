@@ -16,10 +16,12 @@
 //! `PREFIXmeta` keeps the format and the number of partitions; the store refuses others.
 //! How durable `Ok` is, Redis decides. With `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
 //! batches, and while the disk is slow a mere kill up to two; each goes with its progress, so that consumers apply it
-//! again. `appendfsync always` loses none. What comes back empty is filled by replaying the log from its start.
+//! again. `appendfsync always` loses none. What comes back empty is filled from a checkpoint, or
+//! by replaying the log from its start.
 //! The policy must be `noeviction`: what is evicted is gone though its progress says it is there.
 
-mod bytes;
+pub(crate) mod bytes;
+mod checkpoints;
 mod keys;
 mod link;
 mod memory;
@@ -27,7 +29,7 @@ pub(crate) mod metrics;
 mod notices;
 mod options;
 mod outcomes;
-mod state;
+pub(crate) mod state;
 mod sums;
 
 pub use memory::{RedisFamily, RedisMemory, RedisUse};
@@ -36,8 +38,8 @@ pub use options::{RedisObserver, RedisOptions};
 
 use crate::decay::Decay;
 use crate::{
-    Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, first_offset, partition_for,
-    partition_of,
+    Checkpoints, Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, first_offset,
+    partition_for, partition_of,
 };
 use async_trait::async_trait;
 use attune_domain::{PosteriorSnapshot, Uid, UserState};
@@ -52,8 +54,10 @@ use std::time::{Duration, Instant};
 use sums::{PartitionSums, ReadSums};
 
 /// Every command that a [`RedisObserver`] may hear of.
-pub const REDIS_COMMANDS: [&str; 12] =
-    ["DBSIZE", "EVAL", "EVALSHA", "HGET", "HGETALL", "HMGET", "HSETNX", "INFO", "MEMORY", "MGET", "SCAN", "SMEMBERS"];
+pub const REDIS_COMMANDS: [&str; 13] = [
+    "DBSIZE", "EVAL", "EVALSHA", "HGET", "HGETALL", "HMGET", "HSCAN", "HSETNX", "INFO", "MEMORY", "MGET", "SCAN",
+    "SMEMBERS",
+];
 
 const FORMAT: u32 = 1;
 const MIN_VERSION: u32 = 7;
@@ -172,16 +176,13 @@ impl RedisFeatureStore {
         sums: Option<PartitionSums>,
         data: &[Value],
     ) -> Result<Answer, StorageError> {
-        let life = |ttl: Duration| text(ttl.as_secs());
         let mut args = vec![
             text(batch.consumer),
             text(batch.expected_offset),
             text(batch.next_offset),
             text(first_offset(partition)),
-            life(self.options.user_ttl),
-            life(self.options.fence_ttl),
-            life(self.options.outcome_ttl),
         ];
+        args.extend(self.lives());
         let tag = sums::tag(batch.consumer, batch.next_offset, self.decay);
         let changed = sums.as_ref().map(|sums| sums.changed(self.decay, partition, &batch.posteriors));
         let changed = changed.unwrap_or_default();
@@ -189,6 +190,7 @@ impl RedisFeatureStore {
             Some(sums) => args.extend([text(&sums.tag), text(&tag)]),
             None => args.extend([text(""), text("")]),
         }
+        args.push(text(""));
         args.extend_from_slice(data);
         args.push(text(changed.len()));
         for ((item, _), sum) in &changed {
@@ -210,6 +212,12 @@ impl RedisFeatureStore {
             }
             _ => Err(StorageError::corrupt("answer of the script")),
         }
+    }
+
+    /// Of states, fences and outcomes, as the script takes them.
+    fn lives(&self) -> [Value; 3] {
+        let RedisOptions { user_ttl, fence_ttl, outcome_ttl, .. } = self.options;
+        [user_ttl, fence_ttl, outcome_ttl].map(|ttl| text(ttl.as_secs()))
     }
 
     /// Refuses visitors of another partition: their readers would not find them.
@@ -306,6 +314,10 @@ impl FeatureStore for RedisFeatureStore {
             .iter()
             .map(|base| self.bulk.run(&FORGET, base.slot, Value::Bytes(base.text.clone()), vec![text(day)]));
         try_join_all(forgets).await.map(drop)
+    }
+
+    fn checkpoints(&self, partitions: u16) -> Option<&dyn Checkpoints> {
+        (partitions == self.options.partitions).then_some(self)
     }
 
     async fn user_count(&self) -> Result<u64, StorageError> {

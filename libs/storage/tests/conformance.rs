@@ -4,6 +4,8 @@
 
 #[path = "conformance/backends.rs"]
 mod backends;
+#[path = "conformance/checkpoints.rs"]
+mod checkpoints;
 #[path = "conformance/decision_log.rs"]
 mod decision_log;
 #[path = "conformance/event_log.rs"]

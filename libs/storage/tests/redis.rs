@@ -5,8 +5,9 @@
 use attune_domain::{EventKey, EventKind, ItemIx, RequestId, StateVersion, Uid, UserState, WindowEvent};
 use attune_engines::{Engine, Redis, RedisCluster, RedisOptions as Server, available};
 use attune_storage::{
-    EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, PosteriorChange, REDIS_COMMANDS, RedisFamily,
-    RedisFeatureStore, RedisObserver, RedisOptions, StorageError, USER_EVENTS_CONSUMER, first_offset, partition_for,
+    EffectBatch, ExportCursor, FeatureOptions, FeatureStore, OutcomeKey, PosteriorChange, REDIS_COMMANDS, RedisFamily,
+    RedisFeatureStore, RedisObserver, RedisOptions, StorageError, StorePart, USER_EVENTS_CONSUMER, first_offset,
+    partition_for,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -513,6 +514,73 @@ async fn a_full_server_refuses_the_whole_batch() {
     assert_eq!(store.progress(USER_EVENTS_CONSUMER, 0).await.unwrap(), at);
     assert_eq!(store.user_count().await.unwrap(), at * 500);
     assert_eq!(impressions(&store).await, [(1, at as f32)]);
+}
+
+/// A partition's parts.
+async fn exported(store: &RedisFeatureStore, partition: u16, max: usize) -> Vec<StorePart> {
+    let checkpoints = store.checkpoints(store_partitions(store)).unwrap();
+    let (mut parts, mut cursor) = (Vec::new(), Some(ExportCursor::default()));
+    while let Some(from) = cursor {
+        let (part, next) = checkpoints.export(partition, &from, max).await.unwrap();
+        parts.push(part);
+        cursor = next;
+    }
+    parts
+}
+
+/// As the tests here have them.
+fn store_partitions(store: &RedisFeatureStore) -> u16 {
+    [1, 8].into_iter().find(|&partitions| store.checkpoints(partitions).is_some()).unwrap()
+}
+
+#[tokio::test]
+async fn an_export_does_not_outlive_its_server() {
+    if !available(Engine::Redis, "an_export_does_not_outlive_its_server") {
+        return;
+    }
+    let mut redis = Redis::start(&Server { append_only: true, ..Server::default() }).unwrap();
+    let store = open(redis.url(), 1).await;
+    let users = (0..3_000).map(|n| (uid(n), state(n))).collect();
+    store.apply(EffectBatch { users, ..batch(0, 1) }).await.unwrap();
+    let parts = exported(&store, 0, 100).await;
+    assert!(parts.len() > 20);
+    let found: HashMap<_, _> = parts.into_iter().flat_map(|part| part.users).collect();
+    assert_eq!(found.len(), 3_000);
+    assert!((0..3_000).all(|n| found[&uid(n)].as_ref() == Some(&state(n))));
+    let checkpoints = store.checkpoints(1).unwrap();
+    let (_, begun) = checkpoints.export(0, &ExportCursor::default(), 100).await.unwrap();
+    redis.restart().unwrap();
+    recovered(|| store.progress(USER_EVENTS_CONSUMER, 0)).await;
+    // All is there again, and another server's cursor would miss some of it.
+    let ended = checkpoints.export(0, &begun.unwrap(), 100).await.unwrap_err();
+    assert!(matches!(ended, StorageError::Conflict { .. }), "{ended:?}");
+    assert_eq!(store.user_count().await.unwrap(), 3_000);
+}
+
+#[tokio::test]
+async fn a_restored_partition_leaves_the_others_alone() {
+    if !available(Engine::Redis, "a_restored_partition_leaves_the_others_alone") {
+        return;
+    }
+    // Of a prefix that a pattern would read otherwise.
+    let store = shared("a*[b]?:", 8).await;
+    let other = shared("aXb?:", 8).await;
+    fill(&store, 8).await;
+    fill(&other, 8).await;
+    let (parts, checkpoints) = (exported(&store, 5, 10).await, store.checkpoints(8).unwrap());
+    assert!(store.checkpoints(4).is_none());
+    let totals = checkpoints.totals(5).await.unwrap();
+    let restoration = checkpoints.begin_restore(5, totals.positions, 1).await.unwrap();
+    assert_eq!(store.user_count().await.unwrap(), 7 * 20);
+    let stranger = StorePart { users: vec![(visitors(3, 8, 1)[0], None)], ..StorePart::default() };
+    let refused = checkpoints.restore(&restoration, stranger).await.unwrap_err();
+    assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == "users"), "{refused:?}");
+    for part in parts {
+        checkpoints.restore(&restoration, part).await.unwrap();
+    }
+    checkpoints.end_restore(&restoration, totals).await.unwrap();
+    check(&store, 8).await;
+    check(&other, 8).await;
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@ use crate::export::ExportArgs;
 use crate::import::ImportArgs;
 use crate::model::ModelArgs;
 use crate::output;
+use crate::rebuild::RebuildArgs;
 use crate::replay::ReplayArgs;
 use crate::service::ServiceArgs;
 use crate::simulate::SimulateArgs;
@@ -38,6 +39,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Run logged decisions again, and name the first stage that differs
     Replay(ReplayArgs),
+    /// Compute anew what is computed from the event log, while the platform is stopped
+    Rebuild(RebuildArgs),
     /// Show the trace that was kept of a request, and its decision
     Trace(TraceArgs),
     /// Look at model bundles
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => crate::export::run(&args),
         Command::Train(args) => crate::train::run(&args),
         Command::Eval(args) => crate::eval::run(&args),
+        Command::Rebuild(args) => crate::rebuild::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
         Command::Trace(args) => crate::trace::run(&args),
         Command::Model(args) => crate::model::run(&args),
@@ -121,6 +125,8 @@ mod tests {
             (vec!["attune", "simulate", "--seed", "-1"], "-1"),
             (vec!["attune", "simulate", "--rate", "0"], "--rate"),
             (vec!["attune", "simulate", "--duration", "soon"], "--duration"),
+            (vec!["attune", "rebuild"], "--state <DIR>"),
+            (vec!["attune", "rebuild", "--state", "x", "--from", "noon"], "a time such as"),
             (vec!["attune", "trace"], "<REQUEST_OR_TRACE_ID>"),
             (vec!["attune", "trace", "--last", "0"], "--last"),
             (vec!["attune", "trace", "x", "--last", "1"], "--last"),

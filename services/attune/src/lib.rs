@@ -16,6 +16,7 @@ mod observe;
 pub mod output;
 mod places;
 mod platform;
+mod rebuild;
 pub mod replay;
 mod separate;
 mod service;

@@ -16,7 +16,7 @@ use attune_runtime::{Clock, Exit, OrExit as _, Ready, Shutdown, grpc, resources}
 use attune_serving::Serving;
 use attune_storage::{
     EmbeddedDecisionLog, EventLog, EventLogGrpc, FeatureStore, FeatureStoreGrpc, Topic, USER_EVENTS_CONSUMER,
-    open_feature_store, partition_of,
+    check_checkpoints, open_feature_store, partition_of,
 };
 use attune_telemetry::grpc::GrpcServerLayer;
 use attune_telemetry::{Guard, ServiceInfo, Telemetry};
@@ -61,6 +61,9 @@ impl Stores {
         clock: Clock,
         telemetry: &Telemetry,
     ) -> anyhow::Result<Self> {
+        if let Some(folder) = settings.embedder.checkpoints() {
+            check_checkpoints(folder).or_exit(Exit::Data)?;
+        }
         let options = settings.embedder.feature_options(clock);
         let open = |what: &'static str| move || format!("open {what} in {}", state.root().display());
         let event_log = places::event_log(settings, INSTANCE, Some(telemetry)).await?;
@@ -98,7 +101,8 @@ pub(crate) async fn start(
     let _uncalled = GrpcServerLayer::new(&embedder_t);
     let Stores { event_log, decision_log, features } = Stores::open(state, &settings, store_clock, &embedder_t).await?;
     let embedder =
-        Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone());
+        Embedder::new(Arc::clone(&event_log), Arc::clone(&features), settings.embedder.clone(), clock.clone())
+            .telling(embedder_t.clone());
     let on_kafka = attune_storage::is_engine(&settings.origin.own.event_log);
     tasks.spawn(attune_embedder::telemetry::export(embedder.stats(), on_kafka, embedder_t.clone(), shutdown.flag()));
     let stop = shutdown.flag();

@@ -91,6 +91,11 @@ impl StateFolder {
         self.root.join("embedder")
     }
 
+    /// Checkpoints of the feature store.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
     pub(crate) fn bundles(&self) -> PathBuf {
         self.root.join("bundles")
     }

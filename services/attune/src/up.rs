@@ -249,6 +249,7 @@ async fn serve_until<F: Future<Output = anyhow::Result<()>>>(
 /// Every place in the state folder, as the services' settings, unless the file says otherwise.
 pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs) -> anyhow::Result<Tables> {
     let engines = Engines::choose(state, args)?;
+    let is_kafka = engines.log.is_some();
     tables.default("origin", "own.event_log", engines.log.clone().unwrap_or_else(|| text(&state.event_log())));
     if let Some(log) = engines.log {
         tables.default("embedder", "own.event_log", log);
@@ -256,7 +257,13 @@ pub(crate) fn with_places(mut tables: Tables, state: &StateFolder, args: &UpArgs
     if let Some(store) = &engines.store {
         tables.default("origin", "own.features", store.as_str());
     }
+    let keeps_checkpoints = engines.store.is_some() || !is_kafka;
     tables.default("embedder", "own.state", engines.store.unwrap_or_else(|| text(&state.features())));
+    tables.default("embedder", "own.checkpoints", text(&state.checkpoints()));
+    let embedder = tables.settings()?.embedder;
+    if keeps_checkpoints && embedder.checkpoints().is_some() {
+        tables.default("origin", "checkpoint_every", embedder.checkpoint_every.to_string());
+    }
     tables.default("embedder", "insight.folder", text(&state.features()));
     tables.default("edge", "listen", args.listen.to_string());
     if !args.separate {

@@ -14,7 +14,7 @@ use attune_identity::SubjectKey;
 use attune_runtime::system_clock;
 use attune_storage::{
     EventLog, FeatureOptions, FeatureStore, KafkaEventLog, KafkaOptions, RedisFeatureStore, RedisOptions, Topic,
-    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, partition_of,
+    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, checkpoint_path, partition_of,
 };
 use feed::{CLIENTS, Client, check};
 use platform::*;
@@ -72,7 +72,8 @@ impl Engines {
     fn arguments(&self, dir: &Path) -> Vec<String> {
         let config = dir.join("engines.toml");
         let text = "[engines.kafka]\npartitions = 4\ntimeout = \"3s\"\nsession_timeout = \"2s\"\n\
-                    [engines.redis]\ntimeout = \"100ms\"\n";
+                    [engines.redis]\ntimeout = \"100ms\"\n\
+                    [embedder]\ncheckpoint_every = \"1s\"\n";
         fs::write(&config, text).unwrap();
         let config = config.to_str().unwrap().to_owned();
         let log = format!("kafka://{}", self.kafka.bootstrap());
@@ -156,6 +157,7 @@ async fn what_is_acknowledged_has_its_effect_once_whatever_dies() {
     };
     let faults: u64 = faults.parse().unwrap();
     let Some(mut engines) = Engines::start(name) else { return };
+    let _alone = feed::alone().await;
     let mut rng = Rng::of_run();
     let (dir, arguments) = filled(&engines);
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -239,6 +241,69 @@ fn strike(fault: Fault, engines: &mut Engines, platform: &Platform, pause: Durat
             engines.kafka.restart().unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_redis_is_filled_from_the_checkpoints_of_all_partitions() {
+    const EMPTIED: u32 = 3;
+    let name = "an_emptied_redis_is_filled_from_the_checkpoints_of_all_partitions";
+    let Some(mut engines) = Engines::start(name) else { return };
+    let _alone = feed::alone().await;
+    let mut rng = Rng::of_run();
+    let (dir, arguments) = filled(&engines);
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.push("--separate");
+    let platform = Platform::start(&dir, &arguments);
+    let feeding: Vec<_> = (0..CLIENTS)
+        .map(|number| Client::new(number, Rng(rng.next(u64::MAX)), RATE))
+        .map(|client| tokio::spawn(client.feed_until_stopped(platform.edge.clone())))
+        .collect();
+    let (log, store) = engines.stores().await;
+    let count = log.partitions(Topic::UserEvents).await.unwrap().len();
+    let folder = dir.path().join("state/checkpoints");
+    let began = Instant::now();
+    while (0..count as u16).any(|partition| !checkpoint_path(&folder, partition).exists()) {
+        assert!(began.elapsed() < CATCH_UP, "a checkpoint of each partition");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..EMPTIED {
+        tokio::time::sleep(Duration::from_millis(1_000 + rng.next(1_500))).await;
+        tokio::task::block_in_place(|| strike(Fault::EmptyRedis, &mut engines, &platform, Duration::ZERO));
+        let began = Instant::now();
+        while store.user_count().await.is_ok_and(|users| users == 0) {
+            assert!(began.elapsed() < CATCH_UP, "it is filled again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    feed::stop();
+    let mut clients = Vec::new();
+    for client in feeding {
+        clients.push(client.await.unwrap());
+    }
+    caught_up(&*log, &store).await;
+    let embedder = Site::new(platform.ready["admin"]["embedder"].as_str().unwrap());
+    // The counters are copied every half second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let metrics = embedder.get("/metrics").await.text();
+    assert!(platform.interrupt().success());
+    let value = |series: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(series));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("{series}: {metrics}"))
+    };
+    let restores = value(r#"embedder_restores_total{from="checkpoint"}"#);
+    println!(
+        "{restores} restorations, {} records from checkpoints, {} bytes of them",
+        value("embedder_restored_records_total"),
+        value("embedder_checkpoint_bytes")
+    );
+    assert!(restores >= f64::from(EMPTIED) * count as f64);
+    assert_eq!(value(r#"embedder_restores_total{from="log"}"#), 0.0, "nothing was replayed from its start");
+    assert!(value("streaming_checkpoint_duration_seconds_count") >= count as f64);
+    let acknowledged: Vec<_> = clients.iter().flat_map(|client| client.acknowledged.iter().cloned()).collect();
+    let key = SubjectKey::load(&dir.path().join("state/keys/subject.key")).unwrap();
+    check(&*log, &store, &key, &acknowledged, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use attune_config::{HumanDuration, Problems};
 use attune_runtime::ProcessConfig;
 use attune_storage::{Clock, EnginesConfig, FeatureOptions};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file that is both default and manual.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -16,6 +16,7 @@ pub struct EmbedderConfig {
     pub batch_records: usize,
     pub poll_wait: HumanDuration,
     pub outcome_window: HumanDuration,
+    pub checkpoint_every: HumanDuration,
     pub retry_first: HumanDuration,
     pub retry_longest: HumanDuration,
     pub insight: InsightConfig,
@@ -67,6 +68,7 @@ impl InsightConfig {
 #[serde(deny_unknown_fields)]
 pub struct OwnConfig {
     pub state: String,
+    pub checkpoints: PathBuf,
     pub event_log: String,
     pub bundle: PathBuf,
     pub origin: String,
@@ -81,6 +83,7 @@ impl Default for EmbedderConfig {
             batch_records: 512,
             poll_wait: HumanDuration::secs(1),
             outcome_window: HumanDuration::secs(30 * 86_400),
+            checkpoint_every: HumanDuration::secs(300),
             retry_first: HumanDuration::millis(100),
             retry_longest: HumanDuration::secs(5),
             insight: InsightConfig::default(),
@@ -102,9 +105,16 @@ impl EmbedderConfig {
         problems.check(!self.poll_wait.get().is_zero(), "poll_wait", "must not be zero");
         problems.check(self.poll_wait.get() <= 60 * second, "poll_wait", "must be at most a minute");
         problems.check(self.outcome_window.get() >= second, "outcome_window", "must be at least a second");
+        let often = self.checkpoint_every.get() >= HumanDuration::millis(100).get();
+        problems.check(often, "checkpoint_every", "must be at least 100ms");
         problems.check(!self.retry_first.get().is_zero(), "retry_first", "must not be zero");
         let ordered = self.retry_longest.get() >= self.retry_first.get();
         problems.check(ordered, "retry_longest", "must not be below retry_first");
+    }
+
+    /// Folder of the feature store's checkpoints, where some are kept.
+    pub fn checkpoints(&self) -> Option<&Path> {
+        Some(self.own.checkpoints.as_path()).filter(|folder| !folder.as_os_str().is_empty())
     }
 
     /// How the feature store that this service owns is to be opened.

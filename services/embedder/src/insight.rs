@@ -16,10 +16,11 @@ mod seen;
 
 use crate::InsightConfig;
 use crate::processors::insight::{self as processor, Facts};
+use anyhow::Context as _;
 use attune_domain::{LoggedEvent, ModelVersion, PosteriorSnapshot, Segment, Uid, UnixMillis, UserState};
 use attune_insight::{Config, Insight, Surroundings};
 use attune_serving::SharedServing;
-use attune_storage::{Bounds, Clock, EventLog, FeatureStore, StorageError, partition_of};
+use attune_storage::{Bounds, Clock, EventLog, FeatureStore, StorageError, Topic, partition_of};
 use attune_telemetry::{CheckpointIgnored, Failure, Telemetry};
 use checkpoint::Checkpoint;
 use export::{Exporter, Observed};
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use reads::Reads;
 use seen::Seen;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -82,6 +84,26 @@ async fn consume(config: InsightConfig, deps: InsightDeps, mut stop: watch::Rece
     if let Some(saving) = consumer.saving() {
         saving();
     }
+}
+
+/// Has the next start compute from this time on, or from the log's start. Gives how many records that will read.
+pub async fn rewind(folder: &Path, log: &dyn EventLog, from: Option<UnixMillis>) -> anyhow::Result<u64> {
+    let bounds = log.partitions(Topic::UserEvents).await.context("read the event log")?;
+    let Some(at) = from else {
+        checkpoint::remove(folder).context("remove the checkpoint")?;
+        return Ok(bounds.iter().map(|bounds| bounds.end - bounds.start).sum());
+    };
+    let mut checkpoint =
+        Checkpoint { insight: Insight::new(Config::default(), 0).context("begin")?.to_bytes(), ..Default::default() };
+    let mut events = 0;
+    for bounds in bounds {
+        let partition = partition_of(bounds.end);
+        let offset = log.offset_at(Topic::UserEvents, partition, at).await.context("find the time in the event log")?;
+        checkpoint.positions.insert(partition, offset);
+        events += bounds.end - offset;
+    }
+    checkpoint.write(folder).context("write the checkpoint")?;
+    Ok(events)
 }
 
 /// Where a partition begins that no checkpoint knows.

@@ -23,12 +23,17 @@ pub mod telemetry;
 pub use config::{DEFAULTS, EmbedderConfig, InsightConfig, OwnConfig};
 pub use stats::EmbedderStats;
 
-use attune_storage::{Applied, Clock, EventLog, FeatureStore, Membership, StorageError, USER_EVENTS_CONSUMER};
+use attune_storage::{
+    Applied, CheckpointPart, Clock, EventLog, FeatureStore, Membership, StorageError, Topic, USER_EVENTS_CONSUMER,
+    checkpoint_path,
+};
+use attune_telemetry::Telemetry;
 use partition::{Partition, Shared};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 /// The consumer. The feature store's contents are its work alone; those of one log share it by partitions.
 pub struct Embedder {
@@ -38,7 +43,26 @@ pub struct Embedder {
 impl Embedder {
     pub fn new(log: Arc<dyn EventLog>, store: Arc<dyn FeatureStore>, config: EmbedderConfig, clock: Clock) -> Self {
         let (stats, applied) = (Arc::default(), Applied::default());
-        Self { shared: Shared { log, store, config, clock, stats, applied } }
+        Self { shared: Shared { log, store, config, clock, stats, applied, telemetry: None, ends: Arc::default() } }
+    }
+
+    /// With somebody to tell of checkpoints that cannot be used.
+    pub fn telling(mut self, telemetry: Telemetry) -> Self {
+        self.shared.telemetry = Some(telemetry);
+        self
+    }
+
+    /// Empties the store's partitions, so that the next run fills them again. False where this store cannot.
+    pub async fn empty_store(&self) -> Result<bool, StorageError> {
+        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
+        let partitions = u16::try_from(partitions).unwrap_or(u16::MAX);
+        for partition in 0..partitions {
+            let stands = partition::stands(&*self.shared.store, partition).await?;
+            if !partition::empty(&self.shared, CheckpointPart { partition, partitions }, stands).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub fn stats(&self) -> Arc<EmbedderStats> {
@@ -51,6 +75,9 @@ impl Embedder {
         self.shared.applied = membership.applied();
         let mut stops: HashMap<u16, watch::Sender<bool>> = HashMap::new();
         let mut consuming = JoinSet::new();
+        let every = self.shared.config.checkpoint_every.get();
+        let mut leftovers = tokio::time::interval_at(Instant::now() + every, every);
+        let mut is_assigned = false;
         let result = loop {
             let partitions = tokio::select! {
                 biased;
@@ -61,8 +88,15 @@ impl Embedder {
                         Err(error) => break Err(error),
                     }
                 }
-                partitions = membership.changed() => partitions,
+                partitions = membership.changed() => Some(partitions),
+                // Of partitions that are another member's now, nobody writes them anew.
+                _ = leftovers.tick(), if is_assigned => None,
             };
+            let Some(partitions) = partitions else {
+                self.remove_checkpoints(|partition| !stops.contains_key(&partition)).await;
+                continue;
+            };
+            is_assigned = true;
             stops.retain(|partition, stop| {
                 let stays = partitions.contains(partition);
                 if !stays {
@@ -86,6 +120,21 @@ impl Embedder {
             ended.unwrap_or_else(failed)?;
         }
         result
+    }
+
+    async fn remove_checkpoints(&self, is_left: impl Fn(u16) -> bool) {
+        let Some(folder) = self.shared.config.checkpoints().map(ToOwned::to_owned) else { return };
+        let Ok(partitions) = self.shared.log.partitions(Topic::UserEvents).await else { return };
+        let partitions =
+            (0..u16::try_from(partitions.len()).unwrap_or(u16::MAX)).filter(|&partition| is_left(partition));
+        let partitions: Vec<u16> = partitions.collect();
+        let removing = tokio::task::spawn_blocking(move || {
+            for partition in partitions {
+                // One that is not there is as good; one that stays is tried again.
+                let _gone = std::fs::remove_file(checkpoint_path(&folder, partition));
+            }
+        });
+        let _ended = removing.await;
     }
 
     /// None when told to stop before the log could be reached.

@@ -8,8 +8,8 @@ use attune_rpc::{Channel, ClientConfig};
 use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::{OpenError, SharedServing};
 use attune_storage::{
-    EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, Topic, is_engine, open_event_log,
-    open_feature_store,
+    EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, Topic, check_checkpoints, is_engine,
+    open_event_log, open_feature_store,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Service> {
     let own = &config.own;
+    if let Some(folder) = config.checkpoints() {
+        check_checkpoints(folder).or_exit(Exit::Data)?;
+    }
     let options = config.feature_options(host.clock.clone());
     let log: Arc<dyn EventLog> = if own.event_log.is_empty() {
         let origin =
@@ -36,7 +39,7 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
     let store = open_feature_store(&own.state, &config.engines, partitions, options, &host.telemetry);
     let store = store.await.map_err(fatal)?;
     let insight = insight(&config, &host, &log, &store);
-    let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock);
+    let embedder = Embedder::new(log, Arc::clone(&store), config, host.clock).telling(host.telemetry.clone());
     let stats = embedder.stats();
     let stop = host.shutdown.flag();
     let exporting = crate::telemetry::export(stats, on_kafka, host.telemetry.clone(), host.shutdown.flag());

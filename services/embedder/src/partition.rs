@@ -1,14 +1,21 @@
 //! One partition of the log: its events and attributes, applied in order by the one task that writes its visitors.
 
+mod restore;
+mod snapshot;
+
+pub(crate) use restore::empty;
+
 use crate::batch::{self, Effects, Placed};
 use crate::processors::{self, bandit::DAY_MS};
 use crate::records::{self, UserRecord};
 use crate::{EmbedderConfig, EmbedderStats};
 use attune_domain::{StateVersion, Uid};
 use attune_storage::{
-    Applied, Clock, EventLog, FeatureStore, Record, StorageError, Topic, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
-    first_offset,
+    Applied, Bounds, CheckpointPart, Clock, EventLog, FeatureStore, Positions, Record, StorageError, StorePart, Topic,
+    USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER, first_offset,
 };
+use attune_telemetry::Telemetry;
+use snapshot::Snapshots;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +39,14 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<EmbedderStats>,
     pub(crate) applied: Applied,
+    pub(crate) ends: Arc<tokio::sync::Mutex<Option<Ends>>>,
+    pub(crate) telemetry: Option<Telemetry>,
+}
+
+/// Where the partitions ended.
+pub(crate) struct Ends {
+    bounds: Vec<Bounds>,
+    at: Instant,
 }
 
 pub(crate) struct Partition {
@@ -41,15 +56,17 @@ pub(crate) struct Partition {
     partitions: u16,
     /// Next offsets of `user-events` and `user-updates`; unknown at the start and after an error.
     next: Option<(u64, u64)>,
-    /// Where `user-events` ended, and when that was looked up.
-    end: Option<(u64, Instant)>,
+    /// Where `user-events` ended when that was last known.
+    end: Option<u64>,
     /// Day on which old outcomes were last dropped.
     tidied: Option<i64>,
+    /// Once the log has said how many partitions there are.
+    snapshots: Option<Snapshots>,
 }
 
 impl Partition {
     pub(crate) fn new(shared: Shared, partition: u16) -> Self {
-        Self { shared, partition, partitions: 0, next: None, end: None, tidied: None }
+        Self { shared, partition, partitions: 0, next: None, end: None, tidied: None, snapshots: None }
     }
 
     /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
@@ -74,6 +91,7 @@ impl Partition {
                 // the partition really is.
                 Err(e) if e.is_retryable() || matches!(e, StorageError::Conflict { .. }) => {
                     self.next = None;
+                    self.snapshots.iter_mut().for_each(Snapshots::give_up);
                     EmbedderStats::add(&self.shared.stats.retries, 1);
                     tokio::select! {
                         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -92,6 +110,7 @@ impl Partition {
             Some(next) => next,
             None => self.resume().await?,
         };
+        self.checkpoint(events, updates).await;
         let log = Arc::clone(&self.shared.log);
         let max = self.shared.config.batch_records;
         // Read in turn: of two reads in a race, one that is slow because it has much to bring would be given up each
@@ -106,7 +125,11 @@ impl Partition {
         if has_events || !found.is_empty() {
             return self.apply_updates(events, updates, found).await;
         }
-        let wait = self.shared.config.poll_wait.get();
+        let due = self.snapshots.as_ref().and_then(Snapshots::pause);
+        if self.snapshots.as_ref().is_some_and(Snapshots::is_taking) {
+            return Ok(());
+        }
+        let wait = self.shared.config.poll_wait.get().min(due.unwrap_or(Duration::MAX));
         tokio::select! {
             found = log.read(Topic::UserEvents, events, max, wait) => self.apply_events(events, updates, found?).await,
             found = log.read(Topic::UserUpdates, updates, max, wait) => {
@@ -115,14 +138,24 @@ impl Partition {
         }
     }
 
-    /// Finds out how far the store has come. The versions of the last batch are announced again: the process may have
+    async fn checkpoint(&mut self, events: u64, updates: u64) {
+        let is_behind = self.behind(events) > 0;
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.advance(&self.shared, Positions { events, updates }, is_behind).await;
+        }
+    }
+
+    /// Finds out how far the store has come, and brings back what it lost. The versions of the last batch are announced again: the process may have
     /// ended between storing it and saying so.
     async fn resume(&mut self) -> Result<(u64, u64), StorageError> {
-        let store = &self.shared.store;
-        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
-        self.partitions = u16::try_from(partitions).unwrap_or(u16::MAX);
-        let events = store.progress(USER_EVENTS_CONSUMER, self.partition).await?;
-        let updates = store.progress(USER_UPDATES_CONSUMER, self.partition).await?;
+        let part = self.part().await?;
+        self.partitions = part.partitions;
+        let stands = stands(&*self.shared.store, self.partition).await?;
+        let Positions { events, updates } = restore::restored(&self.shared, part, stands).await?;
+        self.look_at_end().await?;
+        if self.snapshots.is_none() {
+            self.snapshots = Some(Snapshots::new(&self.shared, part));
+        }
         let first = first_offset(self.partition);
         let from = events.saturating_sub(self.shared.config.batch_records as u64).max(first);
         let last = match events - from {
@@ -144,6 +177,11 @@ impl Partition {
         self.announce(moved).await?;
         self.next = Some((events, updates));
         Ok((events, updates))
+    }
+
+    async fn part(&self) -> Result<CheckpointPart, StorageError> {
+        let partitions = self.shared.log.partitions(Topic::UserEvents).await?.len();
+        Ok(CheckpointPart { partition: self.partition, partitions: u16::try_from(partitions).unwrap_or(u16::MAX) })
     }
 
     async fn apply_events(&mut self, from: u64, updates: u64, found: Vec<(u64, Record)>) -> Result<(), StorageError> {
@@ -185,14 +223,23 @@ impl Partition {
     }
 
     fn behind(&self, next: u64) -> u64 {
-        self.end.map_or(0, |(end, _)| end.saturating_sub(next))
+        self.end.map_or(0, |end| end.saturating_sub(next))
     }
 
     async fn look_at_end(&mut self) -> Result<(), StorageError> {
-        if self.end.is_none_or(|(_, at)| at.elapsed() >= LOOK_AT_END) {
+        // One asks for all; meanwhile the others go on with what they know.
+        let asked = match (self.shared.ends.try_lock(), self.end) {
+            (Ok(asked), _) => Some(asked),
+            (Err(_), Some(_)) => None,
+            (Err(_), None) => Some(self.shared.ends.lock().await),
+        };
+        let Some(mut asked) = asked else { return Ok(()) };
+        if asked.as_ref().is_none_or(|asked| asked.at.elapsed() >= LOOK_AT_END) {
             let bounds = self.shared.log.partitions(Topic::UserEvents).await?;
-            self.end = bounds.get(usize::from(self.partition)).map(|bounds| (bounds.end, Instant::now()));
+            *asked = Some(Ends { bounds, at: Instant::now() });
         }
+        let bounds = asked.as_ref().and_then(|asked| asked.bounds.get(usize::from(self.partition)));
+        self.end = bounds.map(|bounds| bounds.end).or(self.end);
         Ok(())
     }
 
@@ -234,8 +281,13 @@ impl Partition {
         Ok(good)
     }
 
-    async fn commit(&self, effects: Effects) -> Result<(), StorageError> {
+    async fn commit(&mut self, effects: Effects) -> Result<(), StorageError> {
+        let taking = self.snapshots.as_mut().filter(|snapshots| snapshots.is_taking());
+        let noted = taking.is_some().then(|| StorePart::of_batch(&effects.batch));
         self.shared.store.apply(effects.batch).await?;
+        if let Some(snapshots) = taking {
+            snapshots.note(noted).await;
+        }
         self.announce(effects.moved).await
     }
 
@@ -259,4 +311,10 @@ impl Partition {
         self.tidied = Some(today);
         Ok(())
     }
+}
+
+pub(crate) async fn stands(store: &dyn FeatureStore, partition: u16) -> Result<Positions, StorageError> {
+    let events = store.progress(USER_EVENTS_CONSUMER, partition).await?;
+    let updates = store.progress(USER_UPDATES_CONSUMER, partition).await?;
+    Ok(Positions { events, updates })
 }

@@ -3,7 +3,8 @@
 use crate::EmbedderStats;
 use attune_storage::{Topic, USER_EVENTS_CONSUMER};
 use attune_telemetry::catalogue::names::{
-    EMBEDDER_LAG, EMBEDDER_RECORDS, EMBEDDER_RETRIES, KAFKA_CONSUMER_LAG, STREAMING_EVENTS, STREAMING_LAG,
+    EMBEDDER_CHECKPOINT_BYTES, EMBEDDER_CHECKPOINT_FAILURES, EMBEDDER_LAG, EMBEDDER_RECORDS, EMBEDDER_RESTORED,
+    EMBEDDER_RESTORES, EMBEDDER_RETRIES, KAFKA_CONSUMER_LAG, STREAMING_CHECKPOINT, STREAMING_EVENTS, STREAMING_LAG,
 };
 use attune_telemetry::{Counter, Telemetry};
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub async fn export(stats: Arc<EmbedderStats>, on_kafka: bool, telemetry: Teleme
     let metrics = telemetry.metrics();
     let counters = counters(&telemetry);
     let records = metrics.gauge(&EMBEDDER_LAG, &[]);
+    let bytes = metrics.gauge(&EMBEDDER_CHECKPOINT_BYTES, &[]);
     let seconds = metrics.gauge(&STREAMING_LAG, &[USER_EVENTS_CONSUMER]);
     let mut lags = BTreeMap::new();
     loop {
@@ -37,6 +39,10 @@ pub async fn export(stats: Arc<EmbedderStats>, on_kafka: bool, telemetry: Teleme
                 // One that is another member's now has its lag there.
                 lag.set(behind.get(partition).copied().unwrap_or(0) as f64);
             }
+        }
+        bytes.set(stats.checkpoint_bytes() as f64);
+        for took in stats.take_checkpoint_times() {
+            metrics.histogram(&STREAMING_CHECKPOINT, &[]).observe(took.as_secs_f64());
         }
         let now = u64::try_from(telemetry.now()).unwrap_or(0);
         seconds.set(stats.waiting_since().map_or(0.0, |since| now.saturating_sub(since) as f64 / 1e3));
@@ -62,5 +68,9 @@ fn counters(telemetry: &Telemetry) -> Vec<(Counter, Count)> {
         (records("dead"), |s| &s.dead),
         (records("reward"), |s| &s.rewards),
         (metrics.counter(&EMBEDDER_RETRIES, &[]), |s| &s.retries),
+        (metrics.counter(&EMBEDDER_RESTORES, &["checkpoint"]), |s| &s.restored),
+        (metrics.counter(&EMBEDDER_RESTORES, &["log"]), |s| &s.replayed),
+        (metrics.counter(&EMBEDDER_RESTORED, &[]), |s| &s.records_restored),
+        (metrics.counter(&EMBEDDER_CHECKPOINT_FAILURES, &[]), |s| &s.checkpoints_failed),
     ]
 }

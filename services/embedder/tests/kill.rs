@@ -5,16 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/recompute.rs"]
+mod recompute;
 #[path = "support/bed.rs"]
 mod support;
 
-use attune_domain::{EventKind, ItemIx, StateVersion, Uid, UserState};
+use attune_domain::EventKind;
 use attune_embedder::EmbedderConfig;
-use attune_proto::convert;
-use attune_proto::state::v1 as wire;
-use attune_storage::{EmbeddedEventLog, EmbeddedFeatureStore, EventLog, Topic};
-use prost::Message as _;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use attune_storage::{EmbeddedEventLog, EmbeddedFeatureStore, Topic};
+use recompute::check;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -93,41 +92,6 @@ fn run_and_kill(dir: &Path, seed: u64, after: Duration) {
     assert!(!child.wait().unwrap().success(), "it was killed, it did not end");
 }
 
-/// What the log says: states, attributes and plain decayed sums.
-async fn recompute(log: &dyn EventLog) -> (HashMap<Uid, UserState>, BTreeMap<ItemIx, (f64, f64)>) {
-    let mut users: HashMap<Uid, UserState> = HashMap::new();
-    let mut sums: BTreeMap<ItemIx, (f64, f64)> = BTreeMap::new();
-    let (mut shown, mut rewarded) = (HashSet::new(), HashSet::new());
-    let mut from = 0;
-    loop {
-        let found = log.read(Topic::UserEvents, from, 5_000, Duration::ZERO).await.unwrap();
-        let Some((last, _)) = found.last() else { break };
-        from = last + 1;
-        for (offset, record) in found {
-            let Ok(record) = wire::UserRecord::decode(record.value) else { continue };
-            let Some(wire::user_record::Record::Event(event)) = record.record else { continue };
-            let event = convert::event(convert::uid(&record.uid).unwrap(), &event).unwrap();
-            users.entry(event.uid).or_default().apply(StateVersion { epoch: 0, next_offset: offset + 1 }, &event);
-            if event.imported || matches!(event.kind, EventKind::Dwell | EventKind::Hide) {
-                continue;
-            }
-            // All decisions were made at the clock's time, so each counts whole.
-            let decision = (event.request_id.unwrap(), event.item);
-            let sum = sums.entry(event.item).or_default();
-            sum.0 += f64::from(u8::from(shown.insert(decision)));
-            if event.kind != EventKind::Impression {
-                sum.1 += f64::from(u8::from(rewarded.insert(decision)));
-            }
-        }
-    }
-    for (_, record) in log.read(Topic::UserUpdates, 0, usize::MAX, Duration::ZERO).await.unwrap() {
-        let update = wire::UserAttributes::decode(record.value).unwrap();
-        let state = users.entry(convert::uid(&update.uid).unwrap()).or_default();
-        state.attributes = convert::user_attributes(&update.attributes);
-    }
-    (users, sums)
-}
-
 #[tokio::test]
 async fn the_store_is_what_the_log_says_after_being_killed() {
     let seed = match std::env::var_os("ATTUNE_TEST_SEED") {
@@ -141,21 +105,9 @@ async fn the_store_is_what_the_log_says_after_being_killed() {
         run_and_kill(dir.path(), seed.wrapping_mul(ROUNDS) + round, Duration::from_millis(50 + rng.next(300)));
     }
     let bed = open(dir.path()).caught_up().await;
-    let (users, sums) = recompute(bed.log.as_ref()).await;
-    let uids: Vec<_> = users.keys().copied().collect();
-    let stored = bed.store.load_users(&uids).await.unwrap();
-    for (uid, stored) in uids.iter().zip(&stored) {
-        assert_eq!(stored, &users[uid]);
-    }
-    assert_eq!(bed.store.user_count().await.unwrap(), users.len() as u64);
-    let counts = bed.store.posteriors().await.unwrap().counts;
-    assert_eq!(counts.iter().map(|c| c.item).collect::<Vec<_>>(), sums.keys().copied().collect::<Vec<_>>());
-    for (count, (impressions, rewards)) in counts.iter().zip(sums.values()) {
-        assert!((f64::from(count.impressions) - impressions).abs() < 1e-3, "{count:?} {impressions}");
-        assert!((f64::from(count.rewards) - rewards).abs() < 1e-3, "{count:?} {rewards}");
-    }
+    let (users, sums) = check(bed.log.as_ref(), bed.store.as_ref()).await;
     let dead = bed.log.bounds(Topic::UserEventsDead).await.unwrap().end;
     let end = bed.log.bounds(Topic::UserEvents).await.unwrap().end;
-    println!("{ROUNDS} rounds, {end} records, {dead} dead, {} visitors, {} items", users.len(), sums.len());
-    assert!(end > ROUNDS * 40 && users.len() as u64 > USERS / 2);
+    println!("{ROUNDS} rounds, {end} records, {dead} dead, {} visitors, {} items", users, sums);
+    assert!(end > ROUNDS * 40 && users as u64 > USERS / 2);
 }

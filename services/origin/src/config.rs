@@ -17,6 +17,7 @@ pub struct OriginConfig {
     pub cohort_ttl: HumanDuration,
     pub cohort_capacity: u64,
     pub state_snapshots: u64,
+    pub checkpoint_every: HumanDuration,
     pub deadlines: Deadlines,
     pub decisions: DecisionsConfig,
     pub watch: WatchConfig,

@@ -1,7 +1,7 @@
 //! Erasure: a fence on the log that every consumer obeys for ever, and a receipt of what was removed where.
 
 use crate::{OriginError, Parts};
-use attune_domain::Uid;
+use attune_domain::{Uid, UnixMillis};
 use attune_proto::{convert, origin::v1 as origin, state::v1 as wire};
 use attune_rpc::Scope;
 use attune_storage::{KeyErasure, Record, Topic, USER_EVENTS_CONSUMER};
@@ -58,7 +58,17 @@ pub(crate) async fn erase(parts: &Parts, scope: &Scope, uid: Uid) -> Result<orig
     let mut stores = vec![event_log, erased("decision_log"), erased("edge_state")];
     // Not yet applied: the fence is durable, and the store obeys it before anything later of this visitor.
     stores.push(origin::ErasedStore { erased_at: (applied > offset).then_some(done), ..erased("feature_store") });
+    if let Some(expires_at) = checkpoints_expire(parts.config.checkpoint_every.get(), done) {
+        let expires_at = Some(expires_at);
+        stores.push(origin::ErasedStore { erased_at: None, expires_at, ..erased("checkpoints") });
+    }
     parts.metrics.user_erased();
     let kept = ["item posteriors (counts without visitors)", "metrics", "model weights, until the next training"];
     Ok(origin::EraseUserResponse { stores, kept_aggregate: kept.map(str::to_owned).to_vec() })
+}
+
+/// One may be being written, and the next is due an interval later.
+fn checkpoints_expire(every: Duration, now: UnixMillis) -> Option<UnixMillis> {
+    let twice = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).saturating_mul(2);
+    (twice > 0).then(|| now.saturating_add(twice))
 }

@@ -42,13 +42,13 @@ pub(crate) async fn run(parts: Arc<Parts>, shutdown: Shutdown) {
     };
     // Moved since the last push.
     let mut moved: HashMap<Uid, StateVersion> = HashMap::new();
-    let mut pushed = Instant::now();
+    let mut push_at = Instant::now();
     let mut waiting: HashMap<Uid, Waiting> = HashMap::new();
     let mut last_built: HashMap<Uid, Instant> = HashMap::new();
     let mut rebuilding = JoinSet::new();
     let every = parts.config.watch.rebuild_every.get();
     loop {
-        let wait = if moved.is_empty() { WAIT } else { STATES_EVERY.saturating_sub(pushed.elapsed()) };
+        let wait = if moved.is_empty() { WAIT } else { push_at.saturating_duration_since(Instant::now()) };
         let records = tokio::select! {
             () = shutdown.wait() => return,
             held = parts.watchers.held() => {
@@ -76,9 +76,9 @@ pub(crate) async fn run(parts: Arc<Parts>, shutdown: Shutdown) {
                 parts.metrics.push_skipped();
             }
         }
-        if !moved.is_empty() && pushed.elapsed() >= STATES_EVERY {
-            push_states(&parts, std::mem::take(&mut moved)).await;
-            pushed = Instant::now();
+        if !moved.is_empty() && Instant::now() >= push_at {
+            moved = push_states(&parts, std::mem::take(&mut moved)).await;
+            push_at = Instant::now() + if moved.is_empty() { STATES_EVERY } else { RETRY };
         }
         let now = Instant::now();
         last_built.retain(|_, built| now.duration_since(*built) < every);
@@ -114,28 +114,30 @@ fn due(waiting: &HashMap<Uid, Waiting>, now: Instant, room: usize) -> Vec<Uid> {
     due.into_iter().map(|(_, uid)| uid).collect()
 }
 
-/// The states as they are in the store; where it is away, that they have moved.
-async fn push_states(parts: &Parts, moved: HashMap<Uid, StateVersion>) {
-    let moved: Vec<_> = moved.into_iter().collect();
-    for moved in moved.chunks(STATES) {
-        let uids: Vec<_> = moved.iter().map(|(uid, _)| *uid).collect();
-        match views::states(parts, &uids).await {
-            Ok(views) => {
-                uids.into_iter().zip(views).for_each(|(uid, view)| parts.watchers.view_moved(uid, view));
-            }
-            Err(_) => {
-                parts.metrics.background_failed(Step::PushView);
-                moved.iter().for_each(|(uid, version)| parts.watchers.version_moved(*uid, *version));
-            }
-        }
+/// The states as they are in the store. Where it is away the edges hear that they have moved, and what is left is to be
+/// pushed again.
+async fn push_states(parts: &Parts, moved: HashMap<Uid, StateVersion>) -> HashMap<Uid, StateVersion> {
+    let mut left: Vec<_> = moved.into_iter().collect();
+    while !left.is_empty() {
+        let rest = left.split_off(left.len().min(STATES));
+        let uids: Vec<_> = left.iter().map(|(uid, _)| *uid).collect();
+        let Ok(views) = views::states(parts, &uids, VIEW_DEADLINE).await else {
+            parts.metrics.background_failed(Step::PushView);
+            left.extend(rest);
+            left.iter().for_each(|(uid, version)| parts.watchers.version_moved(*uid, *version));
+            break;
+        };
+        uids.into_iter().zip(views).for_each(|(uid, view)| parts.watchers.view_moved(uid, view));
+        left = rest;
     }
+    left.into_iter().collect()
 }
 
 /// Edges that begin to follow visitors, or come back, hear of what they have missed.
 async fn catch_up(parts: &Parts, held: Vec<Held>) {
     for held in held.chunks(STATES) {
         let uids: Vec<_> = held.iter().map(|held| held.uid).collect();
-        let Ok(views) = views::states(parts, &uids).await else {
+        let Ok(views) = views::states(parts, &uids, VIEW_DEADLINE).await else {
             parts.metrics.background_failed(Step::PushView);
             continue;
         };

@@ -48,10 +48,10 @@ pub(crate) async fn load(
 }
 
 /// Views that have the states alone, in the order of `uids`.
-pub(crate) async fn states(parts: &Parts, uids: &[Uid]) -> Result<Vec<wire::UserView>, StorageError> {
+pub(crate) async fn states(parts: &Parts, uids: &[Uid], max: Duration) -> Result<Vec<wire::UserView>, StorageError> {
     let model_version = parts.serving.load().bundle.version().to_string();
     let read = parts.features.load_users(uids);
-    let states = tokio::time::timeout(parts.config.deadlines.context.get(), read);
+    let states = tokio::time::timeout(max, read);
     let states = states.await.map_err(|_| StorageError::Unavailable)??;
     let view = |state: &UserState| wire::UserView {
         state: Some(state.into()),

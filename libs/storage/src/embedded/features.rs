@@ -2,11 +2,13 @@
 //!
 //! Posterior sums and offsets are also in memory: a snapshot touches no disk.
 
+use super::checkpoints::RestoreStep;
 use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
+use crate::checkpoints::restoring;
 use crate::decay::{Decay, Decayed, Posteriors, SumKey};
 use crate::progress::Progress;
-use crate::{Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
+use crate::{Checkpoints, Clock, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, Uid, UserState};
 use attune_proto::convert;
@@ -20,31 +22,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const USER_COUNT: &[u8] = b"user_count";
+pub(super) const USER_COUNT: &[u8] = b"user_count";
 const HALF_LIFE: &[u8] = b"half_life_ms";
+/// Token of a restoration that has not ended.
+pub(super) const RESTORING: &[u8] = b"restoring";
 const CONSUMER_PREFIX: &[u8] = b"consumer:";
 
 /// Durable feature store in a folder.
 pub struct EmbeddedFeatureStore {
-    writer: Writer<FeatureJob>,
-    shared: Arc<Shared>,
+    pub(super) writer: Writer<FeatureJob>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    users: Keyspace,
-    sums: Keyspace,
-    outcomes: Keyspace,
-    fences: Keyspace,
-    meta: Keyspace,
-    posteriors: RwLock<Posteriors>,
-    progress: Progress,
-    user_count: AtomicU64,
-    decay: Decay,
-    clock: Clock,
-    engine: Engine,
+pub(super) struct Shared {
+    pub(super) users: Keyspace,
+    pub(super) sums: Keyspace,
+    pub(super) outcomes: Keyspace,
+    pub(super) fences: Keyspace,
+    pub(super) meta: Keyspace,
+    pub(super) posteriors: RwLock<Posteriors>,
+    pub(super) progress: Progress,
+    pub(super) user_count: AtomicU64,
+    pub(super) decay: Decay,
+    pub(super) clock: Clock,
+    pub(super) engine: Engine,
 }
 
-enum FeatureJob {
+pub(super) enum FeatureJob {
+    Restore { step: RestoreStep, reply: Reply<()> },
     Apply { batch: Box<EffectBatch>, reply: Reply<()> },
     ForgetOutcomes { day: i64, reply: Reply<()> },
 }
@@ -54,6 +59,7 @@ impl Job for FeatureJob {
         match self {
             // A full window and a usual number of seen items.
             Self::Apply { batch, .. } => batch.users.len() * 4_096 + batch.outcomes.len() * 64,
+            Self::Restore { step, .. } => step.bytes(),
             Self::ForgetOutcomes { .. } => 0,
         }
     }
@@ -100,7 +106,7 @@ impl EmbeddedFeatureStore {
         Ok(Self { writer, shared })
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Shared) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
@@ -154,6 +160,11 @@ impl FeatureStore for EmbeddedFeatureStore {
         self.writer.ask(|reply| FeatureJob::ForgetOutcomes { day, reply }).await
     }
 
+    /// Outcomes are kept without their partition, so of a log with one.
+    fn checkpoints(&self, partitions: u16) -> Option<&dyn Checkpoints> {
+        (partitions == 1).then_some(self)
+    }
+
     async fn user_count(&self) -> Result<u64, StorageError> {
         Ok(self.shared.user_count.load(Ordering::Acquire))
     }
@@ -161,9 +172,7 @@ impl FeatureStore for EmbeddedFeatureStore {
 
 impl Shared {
     fn user(&self, uid: &Uid) -> Result<UserState, StorageError> {
-        let Some(bytes) = self.users.get(uid.0)? else { return Ok(UserState::default()) };
-        let state = wire::UserState::decode(&bytes[..]).map_err(|_| StorageError::corrupt("user state"))?;
-        convert::user_state(Some(&state)).map_err(|e| StorageError::corrupt(format!("user state: {e}")))
+        self.users.get(uid.0)?.map_or_else(|| Ok(UserState::default()), |bytes| user_of(&bytes))
     }
 
     fn fence(&self, uid: &Uid) -> Result<Option<u64>, StorageError> {
@@ -173,6 +182,7 @@ impl Shared {
     fn write(&self, jobs: Vec<FeatureJob>) {
         for job in jobs {
             let (reply, done) = match job {
+                FeatureJob::Restore { step, reply } => (reply, self.restore(step)),
                 FeatureJob::Apply { batch, reply } => (reply, self.apply(*batch)),
                 FeatureJob::ForgetOutcomes { day, reply } => {
                     (reply, self.engine.remove_below(&self.outcomes, &day_bytes(day)).map(drop))
@@ -184,6 +194,9 @@ impl Shared {
 
     fn apply(&self, effects: EffectBatch) -> Result<(), StorageError> {
         self.progress.check(&effects)?;
+        if self.meta.contains_key(RESTORING)? {
+            return Err(restoring(partition_of(effects.next_offset)));
+        }
         let mut batch = self.engine.batch();
         // One write a key and batch: the engine does not order writes of one key within a batch.
         let mut after: HashMap<Uid, Option<&UserState>> =
@@ -256,8 +269,13 @@ impl Shared {
     }
 }
 
+pub(super) fn user_of(bytes: &[u8]) -> Result<UserState, StorageError> {
+    let state = wire::UserState::decode(bytes).map_err(|_| StorageError::corrupt("user state"))?;
+    convert::user_state(Some(&state)).map_err(|e| StorageError::corrupt(format!("user state: {e}")))
+}
+
 /// The item, and the partition where it is not the first.
-fn sum_key((item, partition): SumKey) -> Vec<u8> {
+pub(super) fn sum_key((item, partition): SumKey) -> Vec<u8> {
     let mut key = item.0.to_be_bytes().to_vec();
     if partition > 0 {
         key.extend(partition.to_be_bytes());
@@ -272,7 +290,7 @@ fn sum_key_of(bytes: &[u8]) -> Option<SumKey> {
 }
 
 /// The name, and the partition where it is not the first.
-fn consumer_key(consumer: &str, partition: u16) -> Vec<u8> {
+pub(super) fn consumer_key(consumer: &str, partition: u16) -> Vec<u8> {
     let mut key = [CONSUMER_PREFIX, consumer.as_bytes()].concat();
     if partition > 0 {
         key.extend(format!("/{partition}").bytes());
@@ -281,7 +299,7 @@ fn consumer_key(consumer: &str, partition: u16) -> Vec<u8> {
 }
 
 /// Day first, so that old days are one range.
-fn outcome_key(key: &OutcomeKey) -> [u8; 28] {
+pub(super) fn outcome_key(key: &OutcomeKey) -> [u8; 28] {
     let mut bytes = [0; 28];
     bytes[..8].copy_from_slice(&day_bytes(key.day));
     bytes[8..24].copy_from_slice(&key.request.0);
@@ -289,6 +307,6 @@ fn outcome_key(key: &OutcomeKey) -> [u8; 28] {
     bytes
 }
 
-fn number(bytes: &[u8]) -> Result<u64, StorageError> {
+pub(super) fn number(bytes: &[u8]) -> Result<u64, StorageError> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::corrupt("number in the feature store"))
 }

@@ -2,11 +2,13 @@
 
 use super::writer::{Job, Reply, Writer};
 use super::{CACHE_BYTES, Engine, blocking, day_bytes};
+use crate::accepted::{accepted_at, check_topic, first_from, no_partition};
 use crate::limits::append_bytes;
 use crate::{
     Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_READ_BYTES, ObjectHash, Record, StorageError, Topic,
 };
 use async_trait::async_trait;
+use attune_domain::UnixMillis;
 use attune_proto::storage::v1::LogRecord;
 use bytes::Bytes;
 use fjall::Keyspace;
@@ -104,13 +106,19 @@ impl EventLog for EmbeddedEventLog {
 
     async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
         let shared = self.shared.clone();
+        blocking(move || Ok(vec![shared.bounds(topic)?])).await
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError> {
+        check_topic(topic)?;
+        if partition > 0 {
+            return Err(no_partition(partition));
+        }
+        let shared = self.shared.clone();
         blocking(move || {
-            let end = *shared.ends[topic as usize].borrow();
-            let start = match shared.topics[topic as usize].first_key_value() {
-                Some(guard) => offset(&guard.key()?)?.min(end),
-                None => end,
-            };
-            Ok(vec![Bounds { start, end }])
+            let time_at =
+                |offset| Ok(shared.scan(topic, offset, 1)?.first().and_then(|(_, record)| accepted_at(record)));
+            first_from(shared.bounds(topic)?, at, time_at)
         })
         .await
     }
@@ -126,6 +134,15 @@ impl EventLog for EmbeddedEventLog {
 }
 
 impl Shared {
+    fn bounds(&self, topic: Topic) -> Result<Bounds, StorageError> {
+        let end = *self.ends[topic as usize].borrow();
+        let start = match self.topics[topic as usize].first_key_value() {
+            Some(guard) => offset(&guard.key()?)?.min(end),
+            None => end,
+        };
+        Ok(Bounds { start, end })
+    }
+
     /// Up to `max` durable records from `from` on.
     fn scan(&self, topic: Topic, from: u64, max: usize) -> Result<Vec<(u64, Record)>, StorageError> {
         // What lies beyond the end is being written.

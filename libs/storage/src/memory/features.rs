@@ -1,8 +1,9 @@
 //! States, sums and offsets as maps under one lock.
 
+use crate::checkpoints::restoring;
 use crate::decay::{Decay, Posteriors};
 use crate::progress::Progress;
-use crate::{EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
+use crate::{Checkpoints, EffectBatch, FeatureOptions, FeatureStore, OutcomeKey, StorageError, partition_of};
 use async_trait::async_trait;
 use attune_domain::{ItemIx, PosteriorSnapshot, RequestId, Uid, UserState};
 use parking_lot::Mutex;
@@ -10,18 +11,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub struct MemoryFeatureStore {
-    state: Mutex<State>,
-    progress: Progress,
-    decay: Decay,
-    options: FeatureOptions,
+    pub(super) state: Mutex<State>,
+    pub(super) progress: Progress,
+    pub(super) decay: Decay,
+    pub(super) options: FeatureOptions,
 }
 
 #[derive(Default)]
-struct State {
-    users: HashMap<Uid, UserState>,
-    posteriors: Posteriors,
-    outcomes: BTreeMap<OutcomeKey, u8>,
-    fences: HashMap<Uid, u64>,
+pub(super) struct State {
+    pub(super) users: HashMap<Uid, UserState>,
+    pub(super) posteriors: Posteriors,
+    pub(super) outcomes: BTreeMap<OutcomeKey, u8>,
+    pub(super) fences: HashMap<Uid, u64>,
+    /// Token of a restoration that has not ended.
+    pub(super) restoring: Option<u64>,
 }
 
 impl MemoryFeatureStore {
@@ -65,6 +68,9 @@ impl FeatureStore for MemoryFeatureStore {
         batch.check()?;
         let mut state = self.state.lock();
         self.progress.check(&batch)?;
+        if state.restoring.is_some() {
+            return Err(restoring(partition_of(batch.next_offset)));
+        }
         for (uid, offset) in batch.erased {
             let fence = state.fences.entry(uid).or_default();
             *fence = offset.max(*fence);
@@ -83,6 +89,11 @@ impl FeatureStore for MemoryFeatureStore {
         let first = OutcomeKey { day, request: RequestId([0; 16]), item: ItemIx(0) };
         state.outcomes = state.outcomes.split_off(&first);
         Ok(())
+    }
+
+    /// Outcomes are kept without their partition, so of a log with one.
+    fn checkpoints(&self, partitions: u16) -> Option<&dyn Checkpoints> {
+        (partitions == 1).then_some(self)
     }
 
     async fn user_count(&self) -> Result<u64, StorageError> {

@@ -1,8 +1,10 @@
 //! Topics as vectors.
 
+use crate::accepted::{accepted_at, check_topic, first_from, no_partition};
 use crate::limits::append_bytes;
 use crate::{Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_READ_BYTES, Record, StorageError, Topic};
 use async_trait::async_trait;
+use attune_domain::UnixMillis;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,6 +75,16 @@ impl EventLog for MemoryEventLog {
 
     async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {
         Ok(vec![Bounds { start: 0, end: self.topics[topic as usize].lock().records.len() as u64 }])
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError> {
+        check_topic(topic)?;
+        let state = self.topics[topic as usize].lock();
+        let bounds = Bounds { start: 0, end: state.records.len() as u64 };
+        match partition {
+            0 => first_from(bounds, at, |offset| Ok(state.records.get(offset as usize).and_then(accepted_at))),
+            _ => Err(no_partition(partition)),
+        }
     }
 
     async fn erase_key(&self, topic: Topic, key: bytes::Bytes, before: u64) -> Result<KeyErasure, StorageError> {

@@ -2,9 +2,11 @@
 -- Applies a batch of one partition, or nothing of it. No shebang flags: a server that is out of memory refuses the whole.
 -- KEYS[1]: what every key of the partition begins with.
 -- ARGV: consumer, expected offset, next offset, the partition's first offset, lives of states, fences and outcomes in
--- seconds, expected and new tag of the sums (no new one leaves the sums alone), then four lists, each after its length:
--- (uid, fence), (uid, state), (day, request, outcomes), (item, sum).
-local base, at = KEYS[1], 9
+-- seconds, expected and new tag of the sums (no new one leaves the sums alone), the token of a restoration, then four
+-- lists, each after its length: (uid, fence), (uid, state), (day, request, outcomes), (item, sum).
+-- With a token it puts back a part of a checkpoint: guarded by the token, and the offsets stay. A fence then says nothing
+-- of its visitor's state, and an empty state that there is none.
+local base, at = KEYS[1], 10
 
 local function number()
   at = at + 1
@@ -17,12 +19,15 @@ local function take()
 end
 
 local progress = base .. 'progress'
-local found = redis.call('HGET', progress, ARGV[1]) or ARGV[4]
-if found ~= ARGV[2] then
-  return { 'conflict', found }
+local stands = redis.call('HMGET', progress, ARGV[1], 'restoring')
+local is_part = ARGV[10] ~= ''
+if is_part or stands[2] then
+  if stands[2] ~= ARGV[10] then return { 'conflict', ARGV[4] } end
+elseif (stands[1] or ARGV[4]) ~= ARGV[2] then
+  return { 'conflict', stands[1] or ARGV[4] }
 end
 local sums = base .. 'sums'
-if ARGV[9] ~= '' and (redis.call('HGET', sums, '@') or '') ~= ARGV[8] then
+if ARGV[9] ~= '' and not is_part and (redis.call('HGET', sums, '@') or '') ~= ARGV[8] then
   return { 'stale' }
 end
 
@@ -49,7 +54,7 @@ for _ = 1, number() do
   if old and not is_later(fence, old) then fence = old end
   redis.call('SET', key, fence, 'EX', fence_life)
   local user = base .. 'u:' .. uid
-  local user_ended = redis.call('EXPIRETIME', user)
+  local user_ended = is_part and -2 or redis.call('EXPIRETIME', user)
   if user_ended ~= -2 then
     count(user_ended, -1)
     redis.call('UNLINK', user)
@@ -60,8 +65,12 @@ for _ = 1, number() do
   local user, state = base .. 'u:' .. take(), take()
   local before = redis.call('EXPIRETIME', user)
   if before ~= -2 then count(before, -1) end
-  redis.call('SET', user, state, 'EXAT', user_ends)
-  count(user_ends, 1)
+  if state == '' then
+    redis.call('UNLINK', user)
+  else
+    redis.call('SET', user, state, 'EXAT', user_ends)
+    count(user_ends, 1)
+  end
 end
 
 for day, by in pairs(ends) do
@@ -105,6 +114,7 @@ while left > 0 do
   at, left = at + n, left - n
 end
 
+if is_part then return { 'applied', tag } end
 redis.call('HSET', progress, ARGV[1], ARGV[3])
 redis.call('SPUBLISH', progress, ARGV[1] .. ' ' .. ARGV[3])
 return { 'applied', tag }

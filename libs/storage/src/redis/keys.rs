@@ -34,6 +34,19 @@ impl Base {
         self.named("o:", day.to_string().as_bytes())
     }
 
+    /// A pattern of the keys of states and fences.
+    pub(super) fn visitors(&self) -> Value {
+        let mut pattern = Vec::with_capacity(self.text.len() + 5);
+        for &byte in &self.text {
+            if b"*?[]\\^-".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        pattern.extend(b"[fu]:*");
+        Value::Bytes(pattern.into())
+    }
+
     fn named(&self, family: &str, rest: &[u8]) -> Value {
         Value::Bytes([&self.text, family.as_bytes(), rest].concat().into())
     }

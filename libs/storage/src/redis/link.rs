@@ -180,6 +180,8 @@ impl Link {
             | ErrorKind::Tls => StorageError::Unavailable,
             // Memory is at its bound, and nothing was written.
             _ if details.starts_with("OOM") => StorageError::Overloaded,
+            // How the client tells, without a kind, that the connection went between two commands.
+            _ if details.starts_with("Failed to route command") => StorageError::Unavailable,
             _ if PASSING.iter().any(|word| details.starts_with(word)) => StorageError::Unavailable,
             _ => StorageError::Io(format!("redis: {}", reason(error))),
         }

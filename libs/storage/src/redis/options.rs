@@ -53,7 +53,7 @@ impl RedisOptions {
             password_file: None,
             prefix: "attune:".to_owned(),
             partitions,
-            timeout: Duration::from_millis(50),
+            timeout: Duration::from_millis(500),
             write_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(2),
             user_ttl: 180 * DAY,

@@ -58,6 +58,17 @@ pub(super) async fn load(link: &Link, base: &Base, keys: &[OutcomeKey]) -> Resul
     bits.collect::<Option<_>>().ok_or_else(|| StorageError::corrupt("outcomes"))
 }
 
+/// Items and bits of a request.
+pub(super) fn unpack(day: i64, request: &[u8], packed: &[u8]) -> Option<Vec<(OutcomeKey, u8)>> {
+    let request = RequestId::from_slice(request)?;
+    let (entries, rest) = packed.as_chunks::<ENTRY>();
+    let of = |entry: &[u8; ENTRY]| {
+        let [a, b, c, d, bits] = *entry;
+        (OutcomeKey { day, request, item: ItemIx(u32::from_be_bytes([a, b, c, d])) }, bits)
+    };
+    rest.is_empty().then(|| entries.iter().map(of).collect())
+}
+
 /// As the script takes them.
 pub(super) fn args(outcomes: &[(OutcomeKey, u8)], args: &mut Vec<Value>) {
     let packed = pack(outcomes);

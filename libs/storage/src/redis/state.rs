@@ -24,7 +24,7 @@ const VALUE_BITS: u64 = 2;
 /// Whole numbers up to here are exact in an `f32`.
 const MAX_WHOLE: f32 = 16_777_216.0;
 
-pub(super) fn encode(state: &UserState) -> Vec<u8> {
+pub(crate) fn encode(state: &UserState) -> Vec<u8> {
     let window = &state.window;
     let mut out = Vec::with_capacity(64 + window.events().len() * 18 + window.seen().len() * 6);
     out.push(FORMAT);
@@ -44,7 +44,7 @@ pub(super) fn encode(state: &UserState) -> Vec<u8> {
     out
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<UserState, StorageError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<UserState, StorageError> {
     match bytes.first() {
         Some(&FORMAT) => decode_body(&bytes[1..]).ok_or_else(|| StorageError::corrupt("user state")),
         Some(&found) => Err(StorageError::FormatVersion { found: found.into(), supported: FORMAT.into() }),

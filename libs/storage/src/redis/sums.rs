@@ -20,6 +20,11 @@ const TAG: &str = "@";
 /// How many partitions are read at a time.
 const READS: usize = 8;
 
+/// What the script makes a tag of, of sums that are put back.
+pub(super) fn tag_of_restored(half_life_ms: u64, token: u64) -> String {
+    format!("{half_life_ms} restored {token}")
+}
+
 /// What the script makes a tag of.
 pub(super) fn tag(consumer: &str, next_offset: u64, decay: Decay) -> String {
     format!("{} {consumer} {next_offset}", decay.half_life_ms())
@@ -53,15 +58,7 @@ impl PartitionSums {
 
     fn read(fields: Value, partition: u16, decay: Decay, now: UnixMillis) -> Option<Self> {
         let mut read = Self::default();
-        let pairs: Vec<(Value, Value)> = match fields {
-            Value::Map(map) => map.inner().into_iter().map(|(key, value)| (key.into(), value)).collect(),
-            Value::Array(list) => {
-                let mut list = list.into_iter();
-                std::iter::from_fn(|| list.next().zip(list.next())).collect()
-            }
-            _ => return None,
-        };
-        for (field, value) in pairs {
+        for (field, value) in pairs(fields)? {
             match field.as_bytes()? {
                 field if field == TAG.as_bytes() => read.tag = value.as_string()?,
                 field => {
@@ -104,6 +101,39 @@ impl PartitionSums {
         self.tag = tag;
         self.restated = false;
         self.sums.0.extend(written);
+    }
+}
+
+/// An item's sum as it is kept.
+type Kept = (ItemIx, [u8; Decayed::BYTES]);
+
+/// Sums as they are kept, with their half-life.
+pub(super) fn kept(fields: Value, decay: Decay) -> Option<(u64, Vec<Kept>)> {
+    let mut half_life = None;
+    let mut sums = Vec::new();
+    for (field, value) in pairs(fields)? {
+        match field.as_bytes()? {
+            field if field == TAG.as_bytes() => half_life = half_life_of(&value.as_string()?),
+            field => {
+                sums.push((ItemIx(u32::from_be_bytes(field.try_into().ok()?)), value.as_bytes()?.try_into().ok()?))
+            }
+        }
+    }
+    match half_life {
+        None if !sums.is_empty() => None,
+        half_life => Some((half_life.unwrap_or(decay).half_life_ms() as u64, sums)),
+    }
+}
+
+/// The answer to HGETALL, by either protocol.
+fn pairs(fields: Value) -> Option<Vec<(Value, Value)>> {
+    match fields {
+        Value::Map(map) => Some(map.inner().into_iter().map(|(key, value)| (key.into(), value)).collect()),
+        Value::Array(list) => {
+            let mut list = list.into_iter();
+            Some(std::iter::from_fn(|| list.next().zip(list.next())).collect())
+        }
+        _ => None,
     }
 }
 

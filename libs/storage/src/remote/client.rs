@@ -8,7 +8,7 @@ use crate::{
     Topic, first_offset, limits::append_bytes,
 };
 use async_trait::async_trait;
-use attune_domain::{PosteriorSnapshot, Uid, UserState};
+use attune_domain::{PosteriorSnapshot, Uid, UnixMillis, UserState};
 use attune_proto::convert::{self, WireError};
 use attune_proto::storage::v1 as wire;
 use attune_proto::storage::v1::event_log_service_client::EventLogServiceClient;
@@ -117,6 +117,12 @@ where
         let answer = call(request, self.timeout, async move |r| client.ends(r).await).await?;
         same_length(answer.starts.len(), answer.ends.len())?;
         Ok(answer.starts.into_iter().zip(answer.ends).map(|(start, end)| Bounds { start, end }).collect())
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: u16, at: UnixMillis) -> Result<u64, StorageError> {
+        let request = wire::OffsetAtRequest { topic: topic.as_str().to_owned(), partition: partition.into(), at };
+        let mut client = self.client.clone();
+        Ok(call(request, self.timeout, async move |r| client.offset_at(r).await).await?.offset)
     }
 
     async fn erase_key(&self, topic: Topic, key: Bytes, before: u64) -> Result<KeyErasure, StorageError> {

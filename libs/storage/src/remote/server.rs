@@ -61,6 +61,17 @@ impl EventLogService for EventLogGrpc {
         Ok(Response::new(wire::EndsResponse { starts, ends }))
     }
 
+    async fn offset_at(
+        &self,
+        request: Request<wire::OffsetAtRequest>,
+    ) -> Result<Response<wire::OffsetAtResponse>, Status> {
+        let wire::OffsetAtRequest { topic, partition, at } = request.into_inner();
+        let topic = messages::topic(&topic)?;
+        let partition = u16::try_from(partition).map_err(|_| WireError::new("partition", "is out of range"))?;
+        let offset = self.0.offset_at(topic, partition, at).await.map_err(to_status)?;
+        Ok(Response::new(wire::OffsetAtResponse { offset }))
+    }
+
     async fn erase_key(
         &self,
         request: Request<wire::EraseKeyRequest>,

@@ -1,9 +1,11 @@
 use crate::backends::Time;
+use attune_proto::state::v1 as wire;
 use attune_storage::{Appended, Bounds, DedupKey, EventLog, KeyErasure, MAX_RECORD_BYTES, Record, StorageError, Topic};
 use bytes::Bytes;
+use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const NOW: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(30);
@@ -19,6 +21,7 @@ crate::suite!(event_log:
     reads_are_bounded,
     concurrent_appends_lose_and_mix_nothing,
     oversized_records_change_nothing,
+    a_time_finds_the_first_record_from_then_on,
     => memory, embedded, remote, kafka);
 
 mod emptying {
@@ -191,4 +194,37 @@ async fn oversized_records_change_nothing(log: Log, _: &Time) {
     assert_eq!(end(&log, Topic::UserEvents).await, 0);
     let after = log.append(Topic::UserEvents, vec![(record("a", "1"), named(1, "x"))]).await.unwrap();
     assert_eq!(after, [Appended::New(0)], "the refused batch left no identity behind");
+}
+
+/// Accepted now, by the clock that an engine has.
+#[expect(clippy::disallowed_methods, reason = "an engine's clock cannot be chosen")]
+fn accepted_now() -> (i64, Record) {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let accepted_at = since.as_millis() as i64;
+    let event = wire::user_record::Record::Event(wire::Event { accepted_at, ..Default::default() });
+    let value = wire::UserRecord { uid: Bytes::new(), record: Some(event), schema: 0 }.encode_to_vec();
+    (accepted_at, record("k", value))
+}
+
+async fn a_time_finds_the_first_record_from_then_on(log: Log, _: &Time) {
+    const PAUSE: Duration = Duration::from_millis(40);
+    let topic = Topic::UserEvents;
+    assert_eq!(log.offset_at(topic, 0, 1).await.unwrap(), 0, "of nothing");
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let (accepted, record) = accepted_now();
+        log.append(topic, vec![(record, None)]).await.unwrap();
+        times.push(accepted);
+        tokio::time::sleep(PAUSE).await;
+    }
+    for (offset, &time) in times.iter().enumerate() {
+        let between = time - PAUSE.as_millis() as i64 / 2;
+        assert_eq!(log.offset_at(topic, 0, between).await.unwrap(), offset as u64, "{times:?}");
+    }
+    assert_eq!(log.offset_at(topic, 0, i64::MIN).await.unwrap(), 0);
+    assert_eq!(log.offset_at(topic, 0, times[8] + 10_000).await.unwrap(), 9, "later than all");
+    let refused = log.offset_at(topic, 1, 0).await.unwrap_err();
+    assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == "partition"), "{refused:?}");
+    let refused = log.offset_at(Topic::ItemUpdates, 0, 0).await.unwrap_err();
+    assert!(matches!(&refused, StorageError::Invalid { field, .. } if field == "topic"), "{refused:?}");
 }

@@ -27,6 +27,23 @@ entries! {
         .by(&[Embedder]);
     EMBEDDER_RETRIES: Counter = counter("embedder_retries_total", Unit::Count, "Steps repeated because a store failed.")
         .by(&[Embedder]);
+    EMBEDDER_RESTORES: Counter = counter(
+        "embedder_restores_total", Unit::Count, "Partitions of an emptied feature store, by what they were filled from."
+    )
+        .labels(&[LabelKey::list("from", &["checkpoint", "log"])])
+        .by(&[Embedder]);
+    EMBEDDER_RESTORED: Counter = counter(
+        "embedder_restored_records_total", Unit::Count, "Records whose effects came from checkpoints, not from the log."
+    )
+        .by(&[Embedder]);
+    EMBEDDER_CHECKPOINT_BYTES: Gauge = gauge(
+        "embedder_checkpoint_bytes", Unit::Bytes, "Bytes of the last checkpoints of this process's partitions."
+    )
+        .by(&[Embedder]);
+    EMBEDDER_CHECKPOINT_FAILURES: Counter = counter(
+        "embedder_checkpoint_failures_total", Unit::Count, "Checkpoints that could not be written."
+    )
+        .by(&[Embedder]);
     EMBEDDER_LAG: Gauge = gauge(
         "embedder_lag_records", Unit::Count, "Records of user-events that are not yet applied."
     )

@@ -6,7 +6,10 @@ use super::{Applies, LabelKey, Unit, counter, entries, gauge, latency};
 /// The commands that the stores use, and no others.
 const COMMAND: LabelKey = LabelKey::list(
     "command",
-    &["dbsize", "eval", "evalsha", "hget", "hgetall", "hmget", "hsetnx", "info", "memory", "mget", "scan", "smembers"],
+    &[
+        "dbsize", "eval", "evalsha", "hget", "hgetall", "hmget", "hscan", "hsetnx", "info", "memory", "mget", "scan",
+        "smembers",
+    ],
 );
 
 entries! {

@@ -19,6 +19,14 @@ pub const CLIENTS: u64 = 4;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// For one test of a binary at a time: there is one end of the feeding for all.
+pub async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let alone = ALONE.lock().await;
+    STOP.store(false, Ordering::Relaxed);
+    alone
+}
+
 /// Ends the feeding of this test binary.
 pub fn stop() {
     STOP.store(true, Ordering::Relaxed);

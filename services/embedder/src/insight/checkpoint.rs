@@ -28,6 +28,14 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join(NAME)
 }
 
+/// Whether it is there or not.
+pub(crate) fn remove(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path(folder)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 impl Checkpoint {
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();

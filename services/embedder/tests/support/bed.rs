@@ -68,6 +68,7 @@ pub struct Bed {
     pub log: Arc<dyn EventLog>,
     pub store: Arc<dyn FeatureStore>,
     pub stats: Arc<EmbedderStats>,
+    pub config: EmbedderConfig,
 }
 
 impl Bed {
@@ -77,7 +78,7 @@ impl Bed {
     }
 
     pub fn on(log: Arc<dyn EventLog>, store: Arc<dyn FeatureStore>) -> Self {
-        Self { log, store, stats: Arc::default() }
+        Self { log, store, stats: Arc::default(), config: EmbedderConfig::default() }
     }
 
     /// The same log, and a store that holds these fences and nothing else.
@@ -112,7 +113,7 @@ impl Bed {
     }
 
     pub fn embedder(&self) -> Embedder {
-        Embedder::new(self.log.clone(), self.store.clone(), EmbedderConfig::default(), clock())
+        Embedder::new(self.log.clone(), self.store.clone(), self.config.clone(), clock())
     }
 
     /// Runs a new consumer until it has applied all that is there, and ends it.
