@@ -15,6 +15,7 @@ mod servers;
 mod stats;
 mod workload;
 
+use crate::cargo::CargoArgs;
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -24,6 +25,9 @@ pub(crate) enum Bench {
     Main(main_bench::MainArgs),
     /// What recording costs: telemetry full against off, and the recorder's own benches
     Telemetry(overhead::OverheadArgs),
+    /// Events at a rate on Kafka and Redis and on the embedded engines: how soon answers show them, what they cost
+    #[command(disable_help_flag = true)]
+    Streaming(CargoArgs),
     /// One side of a bench: the load generator
     #[command(hide = true)]
     Load(load::LoadArgs),
@@ -36,6 +40,9 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Main(args) => main_bench::run(&args),
         Bench::Telemetry(args) => overhead::run(&args),
+        Bench::Streaming(args) => {
+            crate::cargo::run(&["bench", "--package", "attune", "--bench", "streaming"], &args, &[])
+        }
         Bench::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Bench::Constant(args) => constant::run(&args).map(|()| ExitCode::SUCCESS),
     }

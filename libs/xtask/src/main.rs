@@ -1,8 +1,10 @@
 //! Tasks of the repository that are no part of the product: `cargo xtask help`.
 
 mod bench;
+mod cargo;
 mod check;
 mod dashboards;
+mod faults;
 mod metrics;
 mod tidy;
 mod tools;
@@ -29,6 +31,8 @@ enum Task {
     Check(check::Check),
     /// Write the Grafana dashboards
     Dashboards(dashboards::DashboardsArgs),
+    /// Break the platform on Kafka and Redis under load, and compare what is left with what was acknowledged
+    Faults(faults::FaultsArgs),
     /// Write the table of metrics
     Metrics,
     /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(bench),
         Task::Check(check) => check::run(check),
         Task::Dashboards(args) => dashboards::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::Metrics => metrics::run(),
         Task::Tidy => tidy::run(),
         Task::Tools(args) => tools::run(&args),

@@ -80,7 +80,7 @@ impl Default for EmbedderConfig {
     fn default() -> Self {
         Self {
             half_life: HumanDuration::secs(14 * 86_400),
-            batch_records: 512,
+            batch_records: 2_048,
             poll_wait: HumanDuration::secs(1),
             outcome_window: HumanDuration::secs(30 * 86_400),
             checkpoint_every: HumanDuration::secs(300),

@@ -1,0 +1,22 @@
+//! `cargo xtask faults`: the fault test of the platform on real engines, as often as asked.
+
+use crate::cargo::{self, CargoArgs};
+use clap::Args;
+use std::process::ExitCode;
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    /// Faults of a run, one of each kind first
+    #[arg(long, default_value_t = 50)]
+    faults: u64,
+    /// Repeats a run whose test printed this seed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub(crate) fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
+    let mut environment = vec![("ATTUNE_FAULTS", args.faults.to_string()), ("ATTUNE_REQUIRE_ENGINES", "1".to_owned())];
+    environment.extend(args.seed.map(|seed| ("ATTUNE_TEST_SEED", seed.to_string())));
+    let test = ["test", "--release", "--package", "attune", "--test", "engines"];
+    cargo::run(&test, &CargoArgs { rest: vec!["--nocapture".to_owned()] }, &environment)
+}
