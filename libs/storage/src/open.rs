@@ -9,7 +9,7 @@ use crate::{
 use attune_config::{HumanDuration, Problems};
 use attune_telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Settings of engines that run beside the platform; used where a place names one.
@@ -108,8 +108,8 @@ impl EnginesConfig {
     }
 }
 
-fn set(path: &PathBuf) -> Option<PathBuf> {
-    (!path.as_os_str().is_empty()).then(|| path.clone())
+fn set(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
 impl RedisConfig {

@@ -153,7 +153,7 @@ async fn what_was_acknowledged_outlives_a_killed_broker() {
                     if *stopping.borrow() {
                         break;
                     }
-                    let values: Vec<_> = (0..5).map(|i| writer << 24 | n * 5 + i).collect();
+                    let values: Vec<_> = (0..5).map(|i| (writer << 24) | (n * 5 + i)).collect();
                     let records = values.iter().map(|&value| (record(value % 97, value), None)).collect();
                     if let Ok(appended) = log.append(Topic::UserEvents, records).await {
                         answers.fetch_add(1, Ordering::Relaxed);

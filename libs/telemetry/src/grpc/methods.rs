@@ -71,6 +71,7 @@ pub const METHODS: &[Method] = &[
     method("origin", "/attune.storage.v1.EventLogService/Append", "event_log.append", "/log_append"),
     method("origin", "/attune.storage.v1.EventLogService/Read", "event_log.read", "/log_read"),
     method("origin", "/attune.storage.v1.EventLogService/Ends", "event_log.ends", "/log_ends"),
+    method("origin", "/attune.storage.v1.EventLogService/OffsetAt", "event_log.offset_at", "/log_offset_at"),
     method("origin", "/attune.storage.v1.EventLogService/ForgetDedup", "event_log.forget_dedup", "/log_forget_dedup"),
     method("origin", "/attune.storage.v1.EventLogService/EraseKey", "event_log.erase_key", "/log_erase_key"),
     method("embedder", "/attune.storage.v1.FeatureStoreService/LoadUsers", "feature_store.load_users", "load_users"),
