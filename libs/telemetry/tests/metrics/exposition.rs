@@ -7,7 +7,7 @@ type Labels = BTreeMap<String, String>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
-    samples: BTreeMap<(String, Labels), f64>,
+    pub(crate) samples: BTreeMap<(String, Labels), f64>,
     pub(crate) exemplars: Vec<Exemplar>,
 }
 
