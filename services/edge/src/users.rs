@@ -37,6 +37,8 @@ pub(crate) struct UserEntry {
     known: StateVersion,
     behind_since: Option<UnixMillis>,
     pub(crate) pending: Vec<(u64, LoggedEvent)>,
+    /// Version of the newest view taken in: what an older one lacks is not pending any more.
+    base: StateVersion,
     last_candidates: LastCandidates,
 }
 
@@ -72,6 +74,7 @@ impl UserEntry {
             own,
             own_object,
             pending: Vec::new(),
+            base: StateVersion::default(),
             last_candidates: LastCandidates::default(),
             state,
         }
@@ -165,14 +168,22 @@ impl Users {
         };
         Ok(self.locked(&uid, || {
             let old = self.entries.get(&uid);
-            // A view that is older than what is here brings nothing.
-            if old.as_ref().is_some_and(|old| old.pending.is_empty() && state.version < old.state.version) {
-                return false;
-            }
+            let mut base = state.version;
             let mut pending = old.as_ref().map(|old| old.pending.clone()).unwrap_or_default();
-            pending.retain(|(next_offset, _)| *next_offset > state.version.next_offset);
-            for (next_offset, event) in &pending {
-                state.apply(StateVersion { epoch: 0, next_offset: *next_offset }, event);
+            match &old {
+                // A view that is older than what is here brings a list at most.
+                Some(old) if base < old.base || (pending.is_empty() && base < old.state.version) => {
+                    if own.is_none() {
+                        return false;
+                    }
+                    (state, base) = (old.state.clone(), old.base);
+                }
+                _ => {
+                    pending.retain(|(next_offset, _)| *next_offset > base.next_offset);
+                    for (next_offset, event) in &pending {
+                        state.apply(StateVersion { epoch: 0, next_offset: *next_offset }, event);
+                    }
+                }
             }
             let (own, own_object) = match (own, &old) {
                 (Some(own), _) => {
@@ -187,7 +198,7 @@ impl Users {
                 Some(old) if Arc::ptr_eq(&old.own, &own) && old.state == state => UserEntry::clone(old),
                 _ => UserEntry::new(serving, state, own, own_object),
             };
-            entry.pending = pending;
+            (entry.pending, entry.base) = (pending, base);
             if let Some(old) = &old {
                 entry.known = entry.known.max(old.known);
                 entry.behind_since = (entry.known > entry.state.version).then(|| old.behind_since.unwrap_or(now));
@@ -221,7 +232,7 @@ impl Users {
             let mut entry = UserEntry::new(serving, state, Arc::clone(&old.own), old.own_object.clone());
             entry.known = entry.state.version.max(old.known);
             entry.behind_since = old.behind_since.filter(|_| entry.known > entry.state.version);
-            entry.pending = pending;
+            (entry.pending, entry.base) = (pending, old.base);
             self.entries.insert(uid, Arc::new(entry));
         });
     }
