@@ -92,7 +92,11 @@ impl Row {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    match (values.len(), values.len() / 2) {
+        (0, _) => f64::NAN,
+        (n, middle) if n.is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
+        (_, middle) => values[middle],
+    }
 }
 
 impl Report {
