@@ -2,14 +2,16 @@
 //!
 //! Always holds: a call made through [`request`] ends by its deadline, whatever the other side does; and a dependency
 //! that keeps failing costs a few time-outs, then is answered for at once until it recovers.
-//! There are no automatic retries: who calls knows whether a second try still fits its deadline.
+//! Nothing is called twice by itself: who calls knows whether it may, and then asks for it ([`while_unavailable`]).
 
 #![warn(clippy::disallowed_macros)]
 
+mod again;
 mod breaker;
 mod channel;
 mod code;
 
+pub use again::while_unavailable;
 pub use attune_telemetry::{Deadline, Scope};
 pub use breaker::BreakerConfig;
 pub use channel::{Channel, ChannelError, ClientConfig};

@@ -17,6 +17,6 @@ pub(crate) struct FaultsArgs {
 pub(crate) fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
     let mut environment = vec![("ATTUNE_FAULTS", args.faults.to_string()), ("ATTUNE_REQUIRE_ENGINES", "1".to_owned())];
     environment.extend(args.seed.map(|seed| ("ATTUNE_TEST_SEED", seed.to_string())));
-    let test = ["test", "--release", "--package", "attune", "--test", "engines"];
+    let test = ["test", "--release", "--package", "attune", "--test", "faults"];
     cargo::run(&test, &CargoArgs { rest: vec!["--nocapture".to_owned()] }, &environment)
 }

@@ -11,6 +11,7 @@ use attune_telemetry::Span;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::HashMap;
+use tonic::Status;
 
 /// What became of a batch.
 #[derive(Debug, Serialize)]
@@ -26,16 +27,10 @@ pub(crate) struct Receipt {
 pub(crate) async fn feedback(parts: &Parts, span: &Span, body: &[u8], now: UnixMillis) -> Result<Receipt, Problem> {
     let Feedback { events, rejected } = Feedback::from_body(body, now)?;
     parts.recorder.flush_for(events.iter().filter_map(|e| e.request_id)).await;
-    let records = events.iter().map(|event| to_wire(parts, event)).collect();
-    let max = parts.config.feedback_deadline.get();
-    let scope = Scope::new(span.clone(), Deadline::after(max));
-    let message = origin::FeedbackRequest { records };
-    let answer = parts.origin.clone().feedback(attune_rpc::request(message, &scope, max)).await;
-    let Ok(answer) = answer else {
+    let Ok(results) = made_durable(parts, span, &events).await else {
         parts.metrics.events(EventOutcome::Unavailable, events.len());
         return Err(ProblemKind::Unavailable.into());
     };
-    let results = answer.into_inner().results;
 
     let mut by_visitor: HashMap<Uid, Vec<(u64, LoggedEvent)>> = HashMap::new();
     let mut receipt = Receipt { accepted: 0, duplicates: 0, rejected, version: 0 };
@@ -59,6 +54,23 @@ pub(crate) async fn feedback(parts: &Parts, span: &Span, body: &[u8], now: UnixM
     parts.metrics.events(EventOutcome::Duplicate, receipt.duplicates);
     parts.metrics.events(EventOutcome::Rejected, receipt.rejected.len());
     Ok(receipt)
+}
+
+/// Origins may be replaced meanwhile. What an attempt without an answer made durable is a duplicate in the next one.
+async fn made_durable(
+    parts: &Parts,
+    span: &Span,
+    events: &[FeedbackEvent],
+) -> Result<Vec<origin::FeedbackResult>, Status> {
+    let max = parts.config.feedback_deadline.get();
+    let scope = Scope::new(span.clone(), Deadline::after(max));
+    let answer = attune_rpc::while_unavailable(&scope, || {
+        let records = events.iter().map(|event| to_wire(parts, event)).collect();
+        let request = attune_rpc::request(origin::FeedbackRequest { records }, &scope, max);
+        let mut origin = parts.origin.clone();
+        async move { origin.feedback(request).await }
+    });
+    Ok(answer.await?.into_inner().results)
 }
 
 fn uid_of(parts: &Parts, visitor: &Visitor) -> Uid {

@@ -91,7 +91,12 @@ pub(crate) async fn ask(
         item_id: question.item_id.as_str().to_owned(),
         now: (parts.clock)(),
     };
-    match parts.origin.clone().explain(attune_rpc::request(message, &scope, max)).await {
+    let answer = attune_rpc::while_unavailable(&scope, || {
+        let request = attune_rpc::request(message.clone(), &scope, max);
+        let mut origin = parts.origin.clone();
+        async move { origin.explain(request).await }
+    });
+    match answer.await {
         Ok(stream) => Ok(stream.into_inner()),
         Err(status) if matches!(Code::of(&status), Code::NotFound | Code::Erased) => {
             Err(ProblemKind::UnknownDecision.into())

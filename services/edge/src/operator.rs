@@ -5,8 +5,9 @@ use crate::problem::{FieldError, Problem, ProblemKind};
 use crate::request::{format_time, id_detail, item_body, user_body};
 use crate::{Edge, Parts};
 use attune_domain::Id;
+use attune_proto::origin::v1::origin_service_client::OriginServiceClient;
 use attune_proto::{convert, origin::v1 as origin};
-use attune_rpc::{Code, Deadline, Scope};
+use attune_rpc::{Channel, Code, Deadline, Scope};
 use attune_telemetry::{ItemChange, ItemChanged, Kind, Route, Span, UserErased, UserUpdated};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -15,6 +16,8 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+
+type Origin = OriginServiceClient<Channel>;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -95,10 +98,27 @@ impl Operator {
         read_json(request, self.parts.config.limits.receive.get()).await
     }
 
+    /// Changes may be told twice: the second changes nothing.
+    async fn ask_origin<M: Clone, A, F>(
+        &self,
+        scope: &Scope,
+        message: M,
+        call: impl Fn(Origin, tonic::Request<M>) -> F,
+    ) -> Result<tonic::Response<A>, tonic::Status>
+    where
+        F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+    {
+        attune_rpc::while_unavailable(scope, || {
+            call(self.parts.origin.clone(), attune_rpc::request(message.clone(), scope, DEADLINE))
+        })
+        .await
+    }
+
     async fn put_item(&self, scope: &Scope, id: Id, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {
         let item = item_body(id, &self.body(request).await?)?;
         let message = origin::PutItemRequest { item: Some((&item).into()) };
-        let answer = self.parts.origin.clone().put_item(attune_rpc::request(message, scope, DEADLINE)).await;
+        let call = |mut origin: Origin, message| async move { origin.put_item(message).await };
+        let answer = self.ask_origin(scope, message, call).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
         self.log_item(scope, offset, ItemChange::Put);
         Ok(serde_json::json!({ "item_id": item.id.as_str(), "offset": offset }))
@@ -106,7 +126,8 @@ impl Operator {
 
     async fn delete_item(&self, scope: &Scope, id: &Id) -> Result<serde_json::Value, Problem> {
         let message = origin::DeleteItemRequest { item_id: id.as_str().to_owned() };
-        let answer = self.parts.origin.clone().delete_item(attune_rpc::request(message, scope, DEADLINE)).await;
+        let call = |mut origin: Origin, message| async move { origin.delete_item(message).await };
+        let answer = self.ask_origin(scope, message, call).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
         self.log_item(scope, offset, ItemChange::Withdrawn);
         Ok(serde_json::json!({ "item_id": id.as_str(), "available": false, "offset": offset }))
@@ -119,7 +140,8 @@ impl Operator {
             uid: Bytes::copy_from_slice(&uid.0),
             attributes: convert::user_attributes_to_wire(&attributes),
         };
-        let answer = self.parts.origin.clone().put_user(attune_rpc::request(message, scope, DEADLINE)).await;
+        let call = |mut origin: Origin, message| async move { origin.put_user(message).await };
+        let answer = self.ask_origin(scope, message, call).await;
         let offset = answer.map_err(|status| refusal(&status))?.into_inner().offset;
         let event = UserUpdated {
             request_id: scope.span.trace_id(),
@@ -134,7 +156,8 @@ impl Operator {
     async fn erase_user(&self, scope: &Scope, id: &Id) -> Result<serde_json::Value, Problem> {
         let uid = self.parts.subject_key.uid(id.as_str());
         let message = origin::EraseUserRequest { uid: Bytes::copy_from_slice(&uid.0) };
-        let answer = self.parts.origin.clone().erase_user(attune_rpc::request(message, scope, DEADLINE)).await;
+        let call = |mut origin: Origin, message| async move { origin.erase_user(message).await };
+        let answer = self.ask_origin(scope, message, call).await;
         let answer = answer.map_err(|status| refusal(&status))?.into_inner();
         self.parts.users.forget(&uid);
         let event = UserErased {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
 
+use attune_runtime::ReservedPort;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -135,6 +137,28 @@ pub struct Platform {
     pub ready: Value,
     pub edge: Site,
     pub admin: Site,
+}
+
+/// A process beside the platform's own; told to end with the value.
+pub struct Second {
+    child: Child,
+    pub admin: Site,
+    _ports: [ReservedPort; 2],
+}
+
+impl Second {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            signal(self.pid(), libc::SIGTERM);
+            self.child.wait().unwrap();
+        }
+    }
 }
 
 /// One server, by its address.
@@ -300,6 +324,33 @@ impl Platform {
             let mut arguments = line.split(|b| *b == 0);
             arguments.any(|a| a == b"service") && arguments.next() == Some(service.as_bytes())
         })
+    }
+
+    /// Another process of a service, as the one that runs now but for ports, files, and what is set here. None while it does
+    /// not run.
+    pub fn second(&self, service: &str, set: &[(&str, &str)]) -> Option<Second> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid_of(service)?)).ok()?;
+        let arguments: Vec<_> =
+            line.split(|b| *b == 0).skip(1).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        let [admin, grpc] = [(); 2].map(|()| ReservedPort::reserve(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap());
+        let file = |kind: &str| self.state.join(kind).join(format!("{service}-1")).display().to_string();
+        let mut command = attune();
+        command.args(arguments.iter().take_while(|argument| !argument.is_empty()));
+        let own = [
+            ("process.instance", format!("{service}-1")),
+            ("process.admin", admin.address().to_string()),
+            ("process.grpc.listen", grpc.address().to_string()),
+            ("process.telemetry.traces", file("traces")),
+            ("process.telemetry.logs.file", file("logs")),
+        ];
+        for (key, value) in own {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        for (key, value) in set {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        Some(Second { child, admin: Site::new(&format!("http://{}", admin.address())), _ports: [admin, grpc] })
     }
 
     pub fn is_alive(&mut self) -> bool {
