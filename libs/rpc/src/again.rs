@@ -8,9 +8,9 @@ use tonic::Status;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// Longer than a restart, shorter than a caller's own patience.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Calls again while the other side is away, for at most two seconds and no longer than the scope's deadline. Only for
+/// Calls again while the other side is away, for at most five seconds and no longer than the scope's deadline. Only for
 /// calls that may be made twice: an attempt that was not answered may still have had its effect.
 pub async fn while_unavailable<T, F>(scope: &Scope, mut call: impl FnMut() -> F) -> Result<T, Status>
 where

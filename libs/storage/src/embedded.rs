@@ -5,12 +5,14 @@
 //! engine takes no more writes until it is opened again, because nobody knows what reached the disk.
 
 mod checkpoints;
+mod closed;
 mod decisions;
 mod features;
 mod folder;
 mod log;
 mod writer;
 
+pub use closed::must_restart;
 pub use decisions::EmbeddedDecisionLog;
 pub use features::EmbeddedFeatureStore;
 pub use log::EmbeddedEventLog;
@@ -18,7 +20,7 @@ pub use log::EmbeddedEventLog;
 use crate::StorageError;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use folder::Folder;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Keys removed by one batch when a range goes.
 const REMOVE_STEP: usize = 4_096;
@@ -43,6 +45,7 @@ impl From<fjall::Error> for StorageError {
 /// A folder with an engine in it. The engine closes before the folder is given back.
 struct Engine {
     db: Database,
+    dir: PathBuf,
     _folder: Folder,
 }
 
@@ -63,7 +66,7 @@ impl Engine {
             builder.open()
         });
         let db = opening.join().map_err(|_| StorageError::Io("the engine did not open".to_owned()))??;
-        Ok(Self { db, _folder: folder })
+        Ok(Self { db, dir: dir.to_owned(), _folder: folder })
     }
 
     fn keyspace(&self, name: &str) -> Result<Keyspace, StorageError> {
@@ -80,6 +83,17 @@ impl Engine {
         self.db.batch().durability(Some(PersistMode::SyncData))
     }
 
+    /// After one that failed the engine takes no more: [`must_restart`] tells.
+    fn commit(&self, batch: fjall::OwnedWriteBatch) -> Result<(), StorageError> {
+        batch.commit().map_err(|error| match error {
+            fjall::Error::Io(_) | fjall::Error::Poisoned => {
+                closed::tell(&self.dir);
+                StorageError::Unavailable
+            }
+            error => error.into(),
+        })
+    }
+
     /// Removes every key below `end`, a step at a time. Not synced: a removal lost in a power cut is repeated.
     fn remove_below(&self, keyspace: &Keyspace, end: &[u8]) -> Result<u64, StorageError> {
         let mut removed = 0;
@@ -93,7 +107,7 @@ impl Engine {
             if step == 0 {
                 return Ok(removed);
             }
-            batch.commit()?;
+            self.commit(batch)?;
             removed += step;
         }
     }

@@ -31,7 +31,7 @@ pub use checkpoints::{
 };
 pub use decay::{Decay, PosteriorChange};
 pub use decision_bus::EventLogBus;
-pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore};
+pub use embedded::{EmbeddedDecisionLog, EmbeddedEventLog, EmbeddedFeatureStore, must_restart};
 pub use error::StorageError;
 pub use follower::Follower;
 pub use kafka::{KafkaEventLog, KafkaHealth, KafkaOptions, KafkaSasl, KafkaTls};

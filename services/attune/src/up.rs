@@ -183,12 +183,13 @@ async fn live(
     let ready = observed(running.ready())?;
     engines.keep(state)?;
     serve(args, state, world, ready, stop, |stop| async move {
-        tokio::select! {
-            () = stop.wait() => {}
-            () = running.shutdown.wait() => {}
-        }
+        let closed = tokio::select! {
+            () = stop.wait() => Ok(()),
+            () = running.shutdown.wait() => Ok(()),
+            error = attune_storage::must_restart() => places::refuse(Err(error), || "keep the stores".to_owned()),
+        };
         running.shutdown.trigger();
-        running.ended().await
+        running.ended().await.and(closed)
     })
     .await
 }

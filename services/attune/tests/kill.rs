@@ -1,10 +1,13 @@
-//! The whole platform is killed at random moments under feedback; in the end every acknowledged event stands in the
-//! log exactly once, and the feature store holds what the log says, computed anew. `ATTUNE_TEST_SEED` repeats a run.
+//! The whole platform is killed at random moments under feedback, or its disk is full for a while; in the end every
+//! acknowledged event stands in the log exactly once, and the feature store holds what the log says, computed anew.
+//! `ATTUNE_TEST_SEED` repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/feed.rs"]
 mod feed;
+#[path = "support/pages.rs"]
+mod pages;
 #[path = "support/platform.rs"]
 mod platform;
 
@@ -13,8 +16,14 @@ use attune_identity::SubjectKey;
 use attune_runtime::system_clock;
 use attune_storage::{EmbeddedEventLog, EmbeddedFeatureStore};
 use feed::{CLIENTS, Client, check};
+use pages::Pages;
 use platform::*;
-use std::process::Stdio;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +33,7 @@ const RATE: f64 = 2_000.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_counted_twice() {
+    let _alone = feed::alone().await;
     let mut rng = Rng::of_run();
     let dir = state();
     let folder = dir.path().join("state");
@@ -70,10 +80,85 @@ async fn nothing_acknowledged_is_lost_or_counted_twice() {
         acknowledged.len(),
         acknowledged.len() as f64 / under_load.as_secs_f64(),
     );
+    check_stores(&folder, &acknowledged).await;
+    assert!(acknowledged.len() as f64 > 0.5 * RATE * under_load.as_secs_f64(), "too little load to mean anything");
+}
+
+/// Of a platform that has ended.
+async fn check_stores(folder: &Path, acknowledged: &[(String, String)]) {
     let key = SubjectKey::load(&folder.join("keys/subject.key")).unwrap();
     let log = EmbeddedEventLog::open(&folder.join("origin/events")).unwrap();
     let options = EmbedderConfig::default().feature_options(system_clock());
     let store = EmbeddedFeatureStore::open(&folder.join("embedder"), options).unwrap();
-    check(&log, &store, &key, &acknowledged, false).await;
-    assert!(acknowledged.len() as f64 > 0.5 * RATE * under_load.as_secs_f64(), "too little load to mean anything");
+    check(&log, &store, &key, acknowledged, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_events_and_keeps_the_pages() {
+    let name = "a_full_disk_refuses_events_and_keeps_the_pages";
+    if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: {name}: this machine lets no process have file systems of its own (unshare -rm)");
+        return;
+    }
+    let _alone = feed::alone().await;
+    let mut rng = Rng::of_run();
+    let dir = state();
+    let (disk, settings) = (dir.path().join("disk"), dir.path().join("settings.toml"));
+    fs::create_dir(&disk).unwrap();
+    fs::write(&settings, "[edge]\nfeedback_deadline = \"500ms\"\n").unwrap();
+    // What is on the disk is kept for this test to read, once the platform has ended.
+    let small = "mount -t tmpfs -o size=256m none \"$0\" && cp -a \"$1\" \"$0\" && shift || exit; \
+                 setpriv --pdeathsig TERM \"$@\" & up=$!; trap \"kill -INT $up\" INT; wait $up; wait $up; ended=$?; \
+                 cp -a \"$0/state\" \"$0.after\" && exit $ended";
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", small]).arg(&disk).arg(dir.path().join("state")).arg(env!("CARGO_BIN_EXE_attune"));
+    let arguments = ["--separate", "--config", settings.to_str().unwrap()];
+    let platform = Platform::spawn_by(command, &disk.join("state"), &arguments).unwrap();
+    let filler = PathBuf::from(format!("/proc/{}/root{}/filler", platform.pid(), disk.display()));
+    let pages = Arc::new(Pages::default());
+    let asking = tokio::spawn(Arc::clone(&pages).ask(platform.edge.clone()));
+    let feeding: Vec<_> = (0..CLIENTS)
+        .map(|number| Client::new(number, Rng(rng.next(u64::MAX)), RATE / 4.0))
+        .map(|client| tokio::spawn(client.feed_until_stopped(platform.edge.clone())))
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fill(&filler);
+    let probe = json!({"events": [event("probe", "click", "u1", "i1")]});
+    let refused_after = until(&platform.edge, &probe, 503).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(platform.edge.post("/v1/feedback", &probe).await.status, 503);
+    fs::remove_file(&filler).unwrap();
+    let taken_after = until(&platform.edge, &probe, 202).await;
+    feed::stop();
+    let mut acknowledged = vec![("u1".to_owned(), "probe".to_owned())];
+    for client in feeding {
+        acknowledged.extend(client.await.unwrap().acknowledged);
+    }
+    let failures = pages.end(asking).await;
+    println!(
+        "a full disk is told after {refused_after:.1?}, and {taken_after:.1?} after there is room events are taken again; \
+         {} events acknowledged, {pages}",
+        acknowledged.len()
+    );
+    assert!(failures.is_empty(), "{} of the pages failed, such as {:?}", failures.len(), &failures[..1]);
+    assert!(platform.interrupt().success());
+    check_stores(&dir.path().join("disk.after"), &acknowledged).await;
+}
+
+/// Until nothing more fits.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    for size in [1 << 20, 4 << 10, 1] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
+}
+
+/// How long it takes until an event is answered so.
+async fn until(edge: &Site, events: &Value, status: u16) -> Duration {
+    let begun = Instant::now();
+    while !edge.try_post("/v1/feedback", events).await.is_ok_and(|answer| answer.status == status) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "events are answered {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    begun.elapsed()
 }

@@ -1,16 +1,19 @@
 //! Seven processes under constant load, each in turn frozen and killed: visitors notice a level and its reason, never a
-//! failure, and the platform comes back by itself.
+//! failure, and the platform comes back by itself. And each in turn replaced, as an upgrade does: nobody notices at all.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/platform.rs"]
 mod platform;
 
+use attune_runtime::ReservedPort;
+use http::Method;
 use parking_lot::Mutex;
 use platform::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -48,6 +51,21 @@ struct Sample {
     reason: Option<String>,
 }
 
+/// The edges that take requests.
+#[derive(Clone)]
+struct Edges(Arc<Mutex<Vec<Site>>>);
+
+impl Edges {
+    fn new(edges: impl Into<Vec<Site>>) -> Self {
+        Self(Arc::new(Mutex::new(edges.into())))
+    }
+
+    fn one(&self, turn: u32) -> Site {
+        let edges = self.0.lock();
+        edges[turn as usize % edges.len()].clone()
+    }
+}
+
 /// What visitors saw, in order.
 #[derive(Default)]
 struct Seen {
@@ -58,7 +76,7 @@ struct Seen {
 
 impl Seen {
     /// Pages at a constant rate: visitors the edge holds, and new ones, whom it must ask the origin about.
-    async fn load(self: Arc<Self>, edge: Site, number: u32) {
+    async fn load(self: Arc<Self>, edges: Edges, number: u32) {
         let every = Duration::from_secs(1) * LOADERS / PAGES_PER_SECOND;
         let mut turn = number;
         // One after the other, not all at once.
@@ -74,7 +92,7 @@ impl Seen {
                 }
             };
             let at = Instant::now();
-            let answer = edge.try_post("/v1/personalize", &body).await;
+            let answer = edges.one(turn / LOADERS).try_post("/v1/personalize", &body).await;
             let took = at.elapsed();
             match answer {
                 Ok(answer) if answer.status == 200 && took < PATIENCE => {
@@ -124,14 +142,14 @@ fn counted<'s>(samples: impl Iterator<Item = &'s Sample>) -> BTreeMap<(u64, &'s 
 }
 
 /// One event every 20 ms; keeps what was acknowledged, and holds every refusal against the contract.
-async fn feed(edge: Site, seen: Arc<Seen>) -> (Vec<Value>, usize) {
+async fn feed(edges: Edges, seen: Arc<Seen>) -> (Vec<Value>, usize) {
     let (mut acknowledged, mut refused) = (Vec::new(), 0);
     for number in 0.. {
         if seen.stop.load(Ordering::Relaxed) {
             break;
         }
         let event = event(&format!("e{number}"), "click", &format!("feeder {}", number % 7), &item(number % ITEMS));
-        let answer = edge.post("/v1/feedback", &json!({"events": [event]})).await;
+        let answer = edges.one(number).post("/v1/feedback", &json!({"events": [event]})).await;
         match answer.status {
             202 => acknowledged.push(event),
             503 if answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0) => refused += 1,
@@ -152,9 +170,9 @@ async fn no_visitor_notices_more_than_a_level() {
         assert_eq!(platform.ready["pids"][service].as_u64(), platform.pid_of(service).map(u64::from), "{service}");
     }
     let seen = Arc::new(Seen::default());
-    let loading: Vec<_> =
-        (0..LOADERS).map(|n| tokio::spawn(Arc::clone(&seen).load(platform.edge.clone(), n))).collect();
-    let feeding = tokio::spawn(feed(platform.edge.clone(), Arc::clone(&seen)));
+    let edges = Edges::new([platform.edge.clone()]);
+    let loading: Vec<_> = (0..LOADERS).map(|n| tokio::spawn(Arc::clone(&seen).load(edges.clone(), n))).collect();
+    let feeding = tokio::spawn(feed(edges, Arc::clone(&seen)));
     seen.calm("the start", RECOVERY).await;
 
     let mut missing = Vec::new();
@@ -197,11 +215,7 @@ async fn no_visitor_notices_more_than_a_level() {
     let failures = std::mem::take(&mut *seen.failures.lock());
     assert!(failures.is_empty(), "{} failures, such as {:?}", failures.len(), &failures[..failures.len().min(5)]);
     assert!(missing.is_empty(), "nobody was told: {missing:?}");
-    // Sent again, each is known: none of the acknowledged ones was lost with the origin.
-    for events in acknowledged.chunks(500) {
-        let answer = platform.edge.post("/v1/feedback", &json!({ "events": events })).await;
-        assert_eq!((answer.status, &answer.json()["duplicates"]), (202, &json!(events.len())), "{}", answer.text());
-    }
+    kept(&platform.edge, &acknowledged).await;
     println!(
         "{} pages, none failed; {} events acknowledged and kept, {refused} refused with 503 and retry-after",
         seen.samples.lock().len(),
@@ -209,6 +223,74 @@ async fn no_visitor_notices_more_than_a_level() {
     );
     assert!(refused > 0 && acknowledged.len() > 1_000, "{refused} refused, {} acknowledged", acknowledged.len());
     assert!(platform.interrupt().success());
+}
+
+/// Sent again, each is known: none of the acknowledged ones was lost.
+async fn kept(edge: &Site, acknowledged: &[Value]) {
+    for events in acknowledged.chunks(500) {
+        let answer = edge.post("/v1/feedback", &json!({ "events": events })).await;
+        assert_eq!((answer.status, &answer.json()["duplicates"]), (202, &json!(events.len())), "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_noticed_by_nobody() {
+    let dir = state();
+    let settings = dir.path().join("settings.toml");
+    fs::write(&settings, "[edge]\nfeedback_deadline = \"5s\"\n").unwrap();
+    let platform = Platform::start(&dir, &["--separate", "--config", settings.to_str().unwrap()]);
+    let port = ReservedPort::reserve(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    let listen = port.address().to_string();
+    let second = platform.second("edge", &[("listen", &listen)]).unwrap();
+    ready(&second.admin).await;
+    let both = [platform.edge.clone(), Site::new(&format!("http://{listen}"))];
+    let edges = Edges::new(both.clone());
+    let seen = Arc::new(Seen::default());
+    let loading: Vec<_> = (0..LOADERS).map(|n| tokio::spawn(Arc::clone(&seen).load(edges.clone(), n))).collect();
+    let feeding = tokio::spawn(feed(edges.clone(), Arc::clone(&seen)));
+    seen.calm("the start", RECOVERY).await;
+    for service in ["retrieval", "ranking", "bandit", "llm", "embedder", "origin", "edge"] {
+        let begun = Instant::now();
+        // Who balances the load leaves an edge alone before it is told to end.
+        if service == "edge" {
+            edges.0.lock().remove(0);
+            tokio::time::sleep(PATIENCE).await;
+        }
+        let pid = platform.pid_of(service).unwrap();
+        signal(pid, libc::SIGTERM);
+        while platform.pid_of(service).is_none_or(|now| now == pid) {
+            assert!(begun.elapsed() < RECOVERY, "{service} is not back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ready(&Site::new(platform.ready["admin"][service].as_str().unwrap())).await;
+        *edges.0.lock() = both.to_vec();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let samples = seen.samples.lock();
+        let counts = counted(samples.iter().filter(|s| s.at >= begun));
+        println!("{service}: replaced after {:.1?}, {counts:?}", begun.elapsed());
+    }
+    seen.stop.store(true, Ordering::Relaxed);
+    for loader in loading {
+        loader.await.unwrap();
+    }
+    let (acknowledged, refused) = feeding.await.unwrap();
+    let failures = std::mem::take(&mut *seen.failures.lock());
+    assert!(failures.is_empty(), "{} failures, such as {:?}", failures.len(), &failures[..failures.len().min(5)]);
+    assert_eq!(refused, 0, "events refused");
+    kept(&platform.edge, &acknowledged).await;
+    println!("{} pages and {} events, none refused or lost", seen.samples.lock().len(), acknowledged.len());
+    assert!(acknowledged.len() > 100);
+    drop(second);
+    assert!(platform.interrupt().success());
+}
+
+/// Waits until a process says that it may be given work.
+async fn ready(admin: &Site) {
+    let begun = Instant::now();
+    while !admin.try_send(Method::GET, "/readyz", &[], "").await.is_ok_and(|answer| answer.status == 200) {
+        assert!(begun.elapsed() < RECOVERY, "{} is not ready", admin.address);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// While the writer of explanations is gone or hangs, what the origin knows itself is still said.

@@ -9,7 +9,7 @@ use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::{OpenError, SharedServing};
 use attune_storage::{
     EventLog, FeatureStore, FeatureStoreGrpc, RemoteEventLog, StorageError, Topic, check_checkpoints, is_engine,
-    open_event_log, open_feature_store,
+    must_restart, open_event_log, open_feature_store,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -48,9 +48,16 @@ pub async fn service(config: EmbedderConfig, host: Host) -> anyhow::Result<Servi
         Ok(())
     };
     let consuming = async move { embedder.run(stop).await.context("consume user-events") };
+    let mut stop = host.shutdown.flag();
+    let closed = async move {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+            error = must_restart() => Err(fatal(error).into()),
+        }
+    };
     Ok(Service {
         routes: Some(Routes::new(FeatureStoreGrpc::server(store))),
-        background: vec![Box::pin(consuming), Box::pin(exporting), Box::pin(insight)],
+        background: vec![Box::pin(consuming), Box::pin(exporting), Box::pin(insight), Box::pin(closed)],
         ..Service::default()
     })
 }

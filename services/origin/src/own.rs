@@ -8,7 +8,7 @@ use attune_runtime::{Exit, Fatal, Host, OrExit as _, Service};
 use attune_serving::OpenError;
 use attune_storage::{
     EmbeddedDecisionLog, EventLogGrpc, FeatureOptions, FeatureStore, RemoteFeatureStore, StorageError, Topic,
-    open_event_log, open_feature_store,
+    must_restart, open_event_log, open_feature_store,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,14 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         }
         Ok(())
     };
-    Ok(Service { routes: Some(routes), background: vec![Box::pin(background)], ..Service::default() })
+    let mut stop = host.shutdown.flag();
+    let closed = async move {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+            error = must_restart() => Err(refused(error).into()),
+        }
+    };
+    Ok(Service { routes: Some(routes), background: vec![Box::pin(background), Box::pin(closed)], ..Service::default() })
 }
 
 fn refused(error: StorageError) -> Fatal {

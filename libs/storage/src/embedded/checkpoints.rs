@@ -145,7 +145,7 @@ impl Shared {
         for (consumer, _) in first.by_consumer() {
             batch.remove(&self.meta, consumer_key(consumer, restoration.partition));
         }
-        batch.commit()?;
+        self.engine.commit(batch)?;
         self.progress.set_positions(first);
         self.user_count.store(0, Ordering::Release);
         self.posteriors.write().0.clear();
@@ -180,7 +180,7 @@ impl Shared {
         for (key, bits) in part.outcomes.into_iter().collect::<HashMap<_, _>>() {
             batch.insert(&self.outcomes, outcome_key(&key).as_slice(), [bits].as_slice());
         }
-        batch.commit()?;
+        self.engine.commit(batch)?;
         self.user_count.store(count, Ordering::Release);
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Shared {
         }
         batch.insert(&self.meta, USER_COUNT, self.user_count.load(Ordering::Relaxed).to_be_bytes().as_slice());
         batch.remove(&self.meta, RESTORING);
-        batch.commit()?;
+        self.engine.commit(batch)?;
         *self.posteriors.write() = sums;
         self.progress.set_positions(totals.positions);
         Ok(())

@@ -243,7 +243,7 @@ impl Shared {
             consumer_key(effects.consumer, partition),
             effects.next_offset.to_be_bytes().as_slice(),
         );
-        batch.commit()?;
+        self.engine.commit(batch)?;
         self.user_count.store(count, Ordering::Release);
         self.posteriors.write().0.extend(sums);
         self.progress.set(effects.consumer, effects.next_offset);
@@ -265,7 +265,7 @@ impl Shared {
                 batch.insert(&self.sums, sum_key(*key), sum.to_bytes().as_slice());
             }
         }
-        Ok(batch.commit()?)
+        self.engine.commit(batch)
     }
 }
 

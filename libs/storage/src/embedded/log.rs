@@ -203,7 +203,7 @@ impl Shared {
                 erased += u64::from(!record.key.is_empty());
             }
         }
-        batch.commit()?;
+        self.engine.commit(batch)?;
         Ok(erased)
     }
 
@@ -238,7 +238,7 @@ impl Shared {
             }
             answers.push(answer);
         }
-        batch.commit()?;
+        self.engine.commit(batch)?;
         for (end, next) in self.ends.iter().zip(next) {
             end.send_if_modified(|end| std::mem::replace(end, next) != next);
         }

@@ -269,7 +269,12 @@ impl Platform {
 
     /// What it printed on stderr, where it did not get ready.
     pub fn spawn(state: &Path, args: &[&str]) -> Result<Self, String> {
-        let mut child = attune()
+        Self::spawn_by(attune(), state, args)
+    }
+
+    /// `command` ends with the program.
+    pub fn spawn_by(mut command: Command, state: &Path, args: &[&str]) -> Result<Self, String> {
+        let mut child = command
             .arg("up")
             .args(["--state", state.to_str().unwrap(), "--listen", "127.0.0.1:0", "--json"])
             .args(args)

@@ -185,7 +185,7 @@ impl Writing {
             batch.insert(&shared.objects, number.to_be_bytes().as_slice(), content.as_ref());
         }
         self.lives.save(&mut batch);
-        batch.commit()?;
+        shared.engine.commit(batch)?;
         let mut marks: usize = self.slots.values().map(|slot| slot.marks.len()).sum();
         while marks > KNOWN_MARKS || self.slots.len() > KNOWN_SLOTS {
             let Some((_, oldest)) = self.slots.pop_first() else { break };
@@ -216,7 +216,7 @@ impl Writing {
                 shared.put(&mut batch, key.clone(), builder);
             }
         }
-        batch.commit()?;
+        shared.engine.commit(batch)?;
         Ok(erased)
     }
 
@@ -249,7 +249,7 @@ impl Writing {
             if batch.is_empty() {
                 break;
             }
-            batch.commit()?;
+            shared.engine.commit(batch)?;
         }
         let mut batch = shared.engine.batch();
         for guard in shared.heads.prefix(edge.to_be_bytes()) {
@@ -273,7 +273,7 @@ impl Writing {
                 shared.put(&mut batch, key, builder);
             }
         }
-        batch.commit()?;
+        shared.engine.commit(batch)?;
         Ok(dropped)
     }
 
@@ -286,7 +286,7 @@ impl Writing {
                 self.end_object(&mut batch, hash, known);
             }
         }
-        Ok(batch.commit()?)
+        self.shared.engine.commit(batch)
     }
 
     fn end_object(&mut self, batch: &mut OwnedWriteBatch, hash: ObjectHash, known: Known) {
