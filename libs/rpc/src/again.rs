@@ -20,7 +20,7 @@ where
     let mut pause = FIRST_PAUSE;
     loop {
         match call().await {
-            Err(status) if Code::of(&status) == Code::Unavailable && Instant::now() + pause < limit => {
+            Err(status) if Code::is_away(&status) && Instant::now() + pause < limit => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -63,6 +63,13 @@ mod tests {
             assert_eq!(answer, Err(Code::Unavailable));
             assert!(count > 1 && took < longest, "{count} calls in {took:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_breaks_is_an_absence() {
+        let mut lost = vec![Status::unknown("broken pipe"), Status::cancelled("closed"), Status::internal("h2 error")];
+        let answer = while_unavailable(&Scope::detached(), || std::future::ready(lost.pop().map_or(Ok(()), Err))).await;
+        assert!(answer.is_ok() && lost.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

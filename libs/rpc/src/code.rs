@@ -95,8 +95,24 @@ impl Code {
 
     /// Of a status that came over the wire.
     pub fn of(status: &tonic::Status) -> Self {
+        Self::named(status).unwrap_or_else(|| Self::of_grpc(status.code()))
+    }
+
+    /// As our services say it.
+    fn named(status: &tonic::Status) -> Option<Self> {
         let named = status.metadata().get(CODE_KEY).and_then(|value| value.to_str().ok()).and_then(Self::parse);
-        named.filter(|code| code.grpc() == status.code()).unwrap_or_else(|| Self::of_grpc(status.code()))
+        named.filter(|code| code.grpc() == status.code())
+    }
+
+    /// Whether nobody answered: the service is away, or its connection broke under the call.
+    pub(crate) fn is_away(status: &tonic::Status) -> bool {
+        match Self::named(status) {
+            Some(code) => code == Self::Unavailable,
+            None => matches!(
+                status.code(),
+                tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Internal | tonic::Code::Unknown
+            ),
+        }
     }
 }
 

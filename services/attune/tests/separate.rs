@@ -237,7 +237,7 @@ async fn kept(edge: &Site, acknowledged: &[Value]) {
 async fn an_upgrade_is_noticed_by_nobody() {
     let dir = state();
     let settings = dir.path().join("settings.toml");
-    fs::write(&settings, "[edge]\nfeedback_deadline = \"5s\"\n").unwrap();
+    fs::write(&settings, "[edge]\nfeedback_deadline = \"5s\"\n[edge.experiment]\nholdout = 0.0\n").unwrap();
     let platform = Platform::start(&dir, &["--separate", "--config", settings.to_str().unwrap()]);
     let port = ReservedPort::reserve(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
     let listen = port.address().to_string();
