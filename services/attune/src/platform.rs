@@ -191,7 +191,7 @@ pub(crate) async fn start(
 
     let ready = Ready::new();
     let routes = Routes::new(origin.service.clone())
-        .add_service(EventLogGrpc::server(Arc::clone(&event_log)))
+        .add_service(EventLogGrpc::server(Arc::clone(&event_log), shutdown.flag()))
         .add_service(FeatureStoreGrpc::server(Arc::clone(&features)));
     let origin_server =
         grpc::serve(&settings.origin.process.grpc, routes, attune_proto::DESCRIPTORS, &origin_t, &ready, &shutdown)

@@ -53,7 +53,7 @@ pub async fn service(config: OriginConfig, host: Host) -> anyhow::Result<Service
         shutdown: host.shutdown.clone(),
     };
     let mut origin = build(config, deps);
-    let routes = Routes::new(origin.service).add_service(EventLogGrpc::server(event_log));
+    let routes = Routes::new(origin.service).add_service(EventLogGrpc::server(event_log, host.shutdown.flag()));
     let background = async move {
         while let Some(ended) = origin.tasks.join_next().await {
             ended.context("background work panicked")?;

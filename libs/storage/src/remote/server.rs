@@ -12,6 +12,7 @@ use attune_proto::storage::v1::feature_store_service_server::{FeatureStoreServic
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 /// Longest that a caller may have a call wait for something to happen.
@@ -21,12 +22,19 @@ fn wait(ms: u32) -> Duration {
     Duration::from_millis(ms.into()).min(MAX_WAIT)
 }
 
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Serves an event log.
-pub struct EventLogGrpc(Arc<dyn EventLog>);
+pub struct EventLogGrpc(Arc<dyn EventLog>, watch::Receiver<bool>);
 
 impl EventLogGrpc {
-    pub fn server(log: Arc<dyn EventLog>) -> EventLogServiceServer<Self> {
-        EventLogServiceServer::new(Self(log))
+    /// Once `stop` says so, nobody waits for records any more: a draining server would wait with them.
+    pub fn server(log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) -> EventLogServiceServer<Self> {
+        EventLogServiceServer::new(Self(log, stop))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -48,7 +56,11 @@ impl EventLogService for EventLogGrpc {
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
         let request = request.into_inner();
         let topic = messages::topic(&request.topic)?;
-        let found = self.0.read(topic, request.from, request.max as usize, wait(request.wait_ms)).await;
+        let read = |wait| self.0.read(topic, request.from, request.max as usize, wait);
+        let found = tokio::select! {
+            found = read(wait(request.wait_ms)) => found,
+            () = stopped(self.1.clone()) => read(Duration::ZERO).await,
+        };
         let (offsets, records) =
             found.map_err(to_status)?.into_iter().map(|(at, r)| (at, messages::record_to_wire(r, None))).unzip();
         Ok(Response::new(wire::ReadResponse { offsets, records }))

@@ -82,7 +82,8 @@ pub(crate) mod event_log {
 
     pub(crate) async fn remote(case: &str) -> Option<Held<dyn EventLog>> {
         let owner = embedded(case).await?;
-        let router = tonic::transport::Server::builder().add_service(EventLogGrpc::server(owner.store));
+        let router = tonic::transport::Server::builder()
+            .add_service(EventLogGrpc::server(owner.store, tokio::sync::watch::channel(false).1));
         let remote = RemoteEventLog::new(super::serve(router).await, Duration::from_secs(30));
         held(Arc::new(remote), owner.time, owner._rest)
     }
