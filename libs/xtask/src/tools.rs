@@ -6,6 +6,7 @@
 
 mod chdb;
 mod debian;
+pub(crate) mod go;
 mod kafka;
 mod prometheus;
 mod redis;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs to its end; what it says is in the error when it fails.
-pub(super) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
+pub(crate) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("{what}: start {:?}", command.get_program()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
