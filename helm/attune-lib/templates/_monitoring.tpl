@@ -13,8 +13,6 @@ spec:
   selector:
     matchLabels:
       {{- include "attune-lib.selector" . | nindent 6 }}
-    matchExpressions:
-      - {key: attune.scrape, operator: DoesNotExist}
   namespaceSelector: {matchNames: [{{ .root.Release.Namespace }}]}
   scrapeProtocols: [OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText0.0.4]
   sampleLimit: {{ if eq .name "attune" }}20000{{ else }}6000{{ end }}
