@@ -11,6 +11,7 @@ from pathlib import Path
 
 import assertions
 import kubernetes_validate
+import run
 import refusals
 import schema
 import yaml
@@ -184,12 +185,13 @@ def refused(program, service, text):
             Path(path).write_text("0123456789abcdef0123456789abcdef")
         file = Path(folder) / "config.toml"
         file.write_text(text)
-        done = subprocess.run([options_path(program), "service", service, "--config", file, "--check-config"], capture_output=True, text=True)
+        done = subprocess.run([str(Path(program).resolve()), "service", service, "--config", file, "--check-config"], capture_output=True, text=True)
         return done.stderr.strip() if done.returncode else ""
 
 
-def options_path(program):
-    return str(Path(program).resolve())
+def journey(options):
+    there = cases(options.folder)
+    return run.journey(options.attune, there["dev"], there["embedded"])
 
 
 def settings(_):
@@ -198,7 +200,7 @@ def settings(_):
     return f"values.schema.json is what {len(schema.services.NAMES)} config.toml and values.yaml say"
 
 
-STEPS = {"settings": settings, "render": render, "golden": golden, "validate": validate, "check": check, "refuse": refuse, "configs": configs}
+STEPS = {"settings": settings, "render": render, "golden": golden, "validate": validate, "check": check, "refuse": refuse, "configs": configs, "journey": journey}
 
 
 def main():
