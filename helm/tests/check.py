@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import assertions
+import hooks
 import kubernetes_validate
 import run
 import refusals
@@ -194,13 +195,24 @@ def journey(options):
     return run.journey(options.attune, there["dev"], there["embedded"])
 
 
+def scripts(options):
+    """The broker is one: topics have one copy."""
+    code, out, errors = helm(options.helm, "mesh", ["hooks.topics.replication=1"])
+    if code:
+        raise SystemExit(errors)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "mesh.yaml").write_text(out)
+        return hooks.run(options.kafka, options.kafka_topics, load(work / "mesh.yaml", "mesh", {}), cases(options.folder)["ha"], work)
+
+
 def settings(_):
     if schema.FILE.read_text() != schema.text():
         raise SystemExit("values.schema.json is not what values.yaml and the services' settings say: schema.py --write")
     return f"values.schema.json is what {len(schema.services.NAMES)} config.toml and values.yaml say"
 
 
-STEPS = {"settings": settings, "render": render, "golden": golden, "validate": validate, "check": check, "refuse": refuse, "configs": configs, "journey": journey}
+STEPS = {"settings": settings, "render": render, "golden": golden, "validate": validate, "check": check, "refuse": refuse, "configs": configs, "journey": journey, "hooks": scripts}
 
 
 def main():
@@ -208,6 +220,8 @@ def main():
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--helm", default="helm")
     parser.add_argument("--attune", default="attune")
+    parser.add_argument("--kafka", default="kafka")
+    parser.add_argument("--kafka-topics", default="kafka-topics.sh")
     parser.add_argument("--folder", type=Path, required=True, help="of the renderings")
     parser.add_argument("--write", action="store_true", help="golden: what is rendered now is right")
     options = parser.parse_args()

@@ -53,15 +53,22 @@ spec:
         {{- toYaml . | nindent 8 }}
     {{- end }}
     {{- if $meshed }}
-    {{- /* What a mesh encrypts arrives at its proxy's port. */}}
+    {{- /* What a mesh encrypts arrives at its proxy's port, whoever it is for. */}}
     - ports: [{protocol: TCP, port: {{ if eq $values.mesh.kind "linkerd" }}4143{{ else }}15006{{ end }}}]
+      {{- if not (and $service.ports.http (empty $policy.visitors)) }}
       from:
         {{- range $callers }}
         - podSelector:
             matchLabels:
               {{- include "attune-lib.selector" (dict "root" $root "name" .) | nindent 14 }}
         {{- end }}
-        {{- toYaml $policy.monitoring | nindent 8 }}
+        {{- $others := $admins }}
+        {{- if $service.ports.http }}{{ $others = concat $others $policy.visitors }}{{ end }}
+        {{- if eq $name "origin" }}{{ $others = concat $others $policy.externalEdges }}{{ end }}
+        {{- with $others }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- end }}
     {{- end }}
   egress:
     - ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
