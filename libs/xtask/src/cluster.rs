@@ -31,8 +31,7 @@ pub(crate) struct ClusterArgs {
 /// Runs until it is told to end.
 pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::start(&crate::tools::folder()?)?;
-    fs::copy(&cluster.kubeconfig, &args.kubeconfig)
-        .with_context(|| format!("write {}", args.kubeconfig.display()))?;
+    fs::copy(&cluster.kubeconfig, &args.kubeconfig).with_context(|| format!("write {}", args.kubeconfig.display()))?;
     let kubeconfig = std::path::absolute(&args.kubeconfig).context("name the configuration")?;
     crate::print(&format!("export KUBECONFIG={}\n", kubeconfig.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -79,7 +78,10 @@ impl Cluster {
         let token = random()?;
         private(&at("tokens.csv"), &format!("{token},attune,attune,system:masters\n"))?;
         said(Command::new("openssl").args(["genrsa", "-out"]).arg(at("sa.key")).arg("2048"), "make a key")?;
-        said(Command::new("openssl").args(["rsa", "-pubout", "-in"]).arg(at("sa.key")).arg("-out").arg(at("sa.pub")), "make its public key")?;
+        said(
+            Command::new("openssl").args(["rsa", "-pubout", "-in"]).arg(at("sa.key")).arg("-out").arg(at("sa.pub")),
+            "make its public key",
+        )?;
         let kubeconfig = at("kubeconfig");
         private(&kubeconfig, &configuration(&api, &token).to_string())?;
 
@@ -218,11 +220,7 @@ impl Cluster {
     }
 
     /// Asks again until it is so.
-    pub(crate) fn eventually(
-        &self,
-        what: &str,
-        mut holds: impl FnMut() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
         let until = Instant::now() + START;
         while !holds()? {
             if Instant::now() > until {

@@ -173,22 +173,31 @@ impl Place {
         said(&mut self.helm(&["install", "attune"], Some(HA), &wait), "install the chart")?;
         let mut pods = 0;
         // The autoscaler's first look comes later than helm's.
-        self.cluster.eventually("three edges", || {
+        self.cluster.eventually("three edges and three retrievals", || {
             let all = self.pods("attune")?;
             pods = all.len();
-            Ok(all.iter().filter(|pod| component(pod) == "edge").count() == 3 && all.iter().all(|pod| condition(pod, "Ready")))
+            let of = |name| all.iter().filter(|pod| component(pod) == name).count();
+            Ok(of("edge") == 3 && of("retrieval") == 3 && all.iter().all(|pod| condition(pod, "Ready")))
         })?;
         Ok(format!("{pods} pods ready in a namespace that enforces `restricted`"))
     }
 
     fn pods(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
         let all = self.cluster.get(&["--namespace", namespace, "pods"])?;
-        Ok(list(&all).filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] != "Succeeded").cloned().collect())
+        Ok(list(&all)
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] != "Succeeded")
+            .cloned()
+            .collect())
     }
 
     fn zones(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let nodes = self.cluster.get(&["nodes"])?;
-        let zone = |node: &Value| Some((text(&node["metadata"]["name"]), text(node["metadata"]["labels"].get("topology.kubernetes.io/zone")?)));
+        let zone = |node: &Value| {
+            Some((
+                text(&node["metadata"]["name"]),
+                text(node["metadata"]["labels"].get("topology.kubernetes.io/zone")?),
+            ))
+        };
         Ok(list(&nodes).filter_map(zone).collect())
     }
 
@@ -236,7 +245,8 @@ impl Place {
     /// One service's settings change: its pods are replaced, and nobody else's.
     fn upgrade(&self) -> anyhow::Result<String> {
         let before = self.names()?;
-        let more = ["--namespace", "attune", "--wait", "--timeout", "120s", "--set", "services.bandit.config.max_limit=50"];
+        let more =
+            ["--namespace", "attune", "--wait", "--timeout", "120s", "--set", "services.bandit.config.max_limit=50"];
         said(&mut self.helm(&["upgrade", "attune"], Some(HA), &more), "upgrade the chart")?;
         self.settled()?;
         let after = self.names()?;
@@ -244,7 +254,11 @@ impl Place {
         ensure!(changed == ["bandit"], "settings of bandit changed, and pods of {changed:?} were replaced");
         ensure!(before["bandit"].is_disjoint(&after["bandit"]), "a bandit kept its old settings");
         ensure!(self.limit()?.contains("max_limit = 50"), "the new settings are not there");
-        Ok(format!("{} pods of bandit replaced, {} others left alone", after["bandit"].len(), after.values().map(BTreeSet::len).sum::<usize>() - after["bandit"].len()))
+        Ok(format!(
+            "{} pods of bandit replaced, {} others left alone",
+            after["bandit"].len(),
+            after.values().map(BTreeSet::len).sum::<usize>() - after["bandit"].len()
+        ))
     }
 
     fn limit(&self) -> anyhow::Result<String> {
@@ -261,10 +275,20 @@ impl Place {
     }
 
     fn rollback(&self) -> anyhow::Result<String> {
-        said(&mut self.helm(&["rollback", "attune", "1"], None, &["--namespace", "attune", "--wait", "--timeout", "120s"]), "roll back")?;
+        said(
+            &mut self.helm(
+                &["rollback", "attune", "1"],
+                None,
+                &["--namespace", "attune", "--wait", "--timeout", "120s"],
+            ),
+            "roll back",
+        )?;
         self.settled()?;
         ensure!(!self.limit()?.contains("max_limit"), "the settings of the upgrade are still there");
-        let history = said(&mut self.helm(&["history", "attune"], None, &["--namespace", "attune", "--output", "json"]), "read the history")?;
+        let history = said(
+            &mut self.helm(&["history", "attune"], None, &["--namespace", "attune", "--output", "json"]),
+            "read the history",
+        )?;
         let history: Value = serde_json::from_str(&history).context("read the history")?;
         let revisions = history.as_array().map_or(0, Vec::len);
         ensure!(revisions == 3, "there are {revisions} revisions");
@@ -277,7 +301,12 @@ impl Place {
         for node in &nodes {
             self.cluster.kubectl(&["cordon", node])?;
         }
-        let edges: Vec<String> = self.pods("attune")?.iter().filter(|pod| component(pod) == "edge").map(|pod| text(&pod["metadata"]["name"])).collect();
+        let edges: Vec<String> = self
+            .pods("attune")?
+            .iter()
+            .filter(|pod| component(pod) == "edge")
+            .map(|pod| text(&pod["metadata"]["name"]))
+            .collect();
         let first = self.evict(&edges[0]);
         let second = self.evict(&edges[1]);
         for node in &nodes {
@@ -311,10 +340,18 @@ impl Place {
         let edge = pods.iter().find(|pod| component(pod) == "edge").context("find an edge")?;
         let node = text(&edge["spec"]["nodeName"]);
         let there = pods.iter().filter(|pod| pod["spec"]["nodeName"] == edge["spec"]["nodeName"]).count();
-        self.cluster.kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "120s"])?;
+        self.cluster.kubectl(&[
+            "drain",
+            &node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--timeout",
+            "120s",
+        ])?;
         let drained = self.cluster.eventually("all pods elsewhere", || {
             let all = self.pods("attune")?;
-            Ok(all.len() == pods.len() && all.iter().all(|pod| condition(pod, "Ready") && pod["spec"]["nodeName"] != edge["spec"]["nodeName"]))
+            Ok(all.len() == pods.len()
+                && all.iter().all(|pod| condition(pod, "Ready") && pod["spec"]["nodeName"] != edge["spec"]["nodeName"]))
         });
         self.cluster.kubectl(&["uncordon", &node])?;
         drained?;
@@ -323,7 +360,10 @@ impl Place {
 
     /// What is stored stays.
     fn uninstall(&self) -> anyhow::Result<String> {
-        said(&mut self.helm(&["uninstall", "attune"], None, &["--namespace", "attune", "--wait", "--timeout", "120s"]), "uninstall")?;
+        said(
+            &mut self.helm(&["uninstall", "attune"], None, &["--namespace", "attune", "--wait", "--timeout", "120s"]),
+            "uninstall",
+        )?;
         self.cluster.eventually("the pods to be gone", || Ok(self.pods("attune")?.is_empty()))?;
         let claims = self.cluster.get(&["--namespace", "attune", "persistentvolumeclaims"])?;
         let kept: BTreeSet<_> = list(&claims).map(|claim| text(&claim["metadata"]["name"])).collect();
@@ -351,17 +391,25 @@ impl Place {
         self.cluster.eventually("the third server to find no GPU", || {
             let pods = self.pods("gpu")?;
             let mut servers = pods.iter().filter(|pod| component(pod) == "llm-server");
-            Ok(servers.any(|pod| pod["status"]["conditions"].as_array().into_iter().flatten().any(|each| {
-                each["reason"] == "Unschedulable" && text(&each["message"]).contains("Insufficient nvidia.com/gpu")
-            })))
+            Ok(servers.any(|pod| {
+                pod["status"]["conditions"].as_array().into_iter().flatten().any(|each| {
+                    each["reason"] == "Unschedulable" && text(&each["message"]).contains("Insufficient nvidia.com/gpu")
+                })
+            }))
         })?;
         said(&mut self.helm(&["uninstall", "attune"], None, &["--namespace", "gpu"]), "uninstall")?;
-        Ok(format!("2 servers on the GPU nodes, {} other pods on none of them, a third server waits for a GPU", placed.len() - 2))
+        Ok(format!(
+            "2 servers on the GPU nodes, {} other pods on none of them, a third server waits for a GPU",
+            placed.len() - 2
+        ))
     }
 
     fn single(&self) -> anyhow::Result<String> {
         self.namespace("dev")?;
-        said(&mut self.helm(&["install", "attune"], Some(DEV), &["--namespace", "dev", "--wait", "--timeout", "120s"]), "install the chart")?;
+        said(
+            &mut self.helm(&["install", "attune"], Some(DEV), &["--namespace", "dev", "--wait", "--timeout", "120s"]),
+            "install the chart",
+        )?;
         let pods = self.pods("dev")?;
         ensure!(pods.len() == 1 && condition(&pods[0], "Ready"), "there are {} pods", pods.len());
         said(&mut self.helm(&["uninstall", "attune"], None, &["--namespace", "dev"]), "uninstall")?;

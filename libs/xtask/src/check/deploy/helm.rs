@@ -32,14 +32,19 @@ pub(super) fn run(steps: &mut Steps, root: &Path, attune: Option<&Path>) {
     steps.check("helm: Kubernetes' schemas", || chart.step("validate", &[]));
     steps.check("helm: assertions", || chart.step("check", &[]));
     steps.check("helm: refusals", || chart.step("refuse", &[]));
+    steps.check("helm: hooks", || {
+        let kafka = crate::tools::kafka_broker()?;
+        let topics = crate::tools::kafka::topics(&crate::tools::folder()?)?;
+        chart.step("hooks", &[("--kafka", &kafka), ("--kafka-topics", &topics)])
+    });
     let program = steps.take("helm: the program", || {
         let program = crate::check::process::attune(root, attune)?;
         let seen = program.display().to_string();
         Ok((program, seen))
     });
     if let Some(program) = program {
-        steps.check("helm: settings taken by the services", || chart.step("configs", &[&program]));
-        steps.check("helm: journey through what is rendered", || chart.step("journey", &[&program]));
+        steps.check("helm: settings taken by the services", || chart.step("configs", &[("--attune", &program)]));
+        steps.check("helm: journey through what is rendered", || chart.step("journey", &[("--attune", &program)]));
     }
 }
 
@@ -63,12 +68,12 @@ impl Chart {
         self.folder().join("examples/embedded/values.yaml")
     }
 
-    fn step(&self, name: &str, attune: &[&Path]) -> anyhow::Result<String> {
+    fn step(&self, name: &str, programs: &[(&str, &Path)]) -> anyhow::Result<String> {
         let mut python = Command::new(&self.python);
         python.arg(self.root.join("helm/tests/check.py")).arg(name).arg("--helm").arg(&self.helm);
         python.arg("--folder").arg(self.renderings.path()).env("PYTHONDONTWRITEBYTECODE", "1");
-        for program in attune {
-            python.arg("--attune").arg(program);
+        for (name, program) in programs {
+            python.arg(name).arg(program);
         }
         said(&mut python, name).map(|seen| seen.trim().to_owned())
     }
@@ -91,7 +96,8 @@ impl Chart {
             Command::new(&self.helm).arg("package").arg(self.folder()).arg("--destination").arg(to.path()),
             "package the chart",
         )?;
-        let package = std::fs::read_dir(to.path()).context("look for the package")?.next().context("find the package")?;
+        let package =
+            std::fs::read_dir(to.path()).context("look for the package")?.next().context("find the package")?;
         let package = package.context("find the package")?;
         let values = self.example();
         let more = ["monitoring.rules.enabled=true", "monitoring.dashboards.enabled=true"];
