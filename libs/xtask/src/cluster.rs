@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-const START: Duration = Duration::from_secs(120);
+/// For whatever is waited for; a machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(300);
 const ZONES: [&str; 3] = ["a", "b", "c"];
 const NODES_IN_ZONE: usize = 2;
 /// With one GPU each.
@@ -51,7 +52,7 @@ pub(crate) struct Cluster {
     servers: Vec<Server>,
     kubectl: PathBuf,
     pub(crate) kubeconfig: PathBuf,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Drop for Cluster {
@@ -89,7 +90,7 @@ impl Cluster {
         let mut start = |name: &'static str, command: &mut Command, ready: Option<&str>| {
             let mut server = Server::start(name, command.stdout(Stdio::null()), &at(&format!("{name}.log")))?;
             if let Some(address) = ready {
-                server.wait_for(address, START)?;
+                server.wait_for(address, PATIENCE)?;
             }
             servers.push(server);
             anyhow::Ok(())
@@ -159,7 +160,7 @@ impl Cluster {
             ]),
             None,
         )?;
-        let cluster = Self { servers, kubectl, kubeconfig, folder };
+        let cluster = Self { servers, kubectl, kubeconfig, _folder: folder };
         cluster.populate()?;
         Ok(cluster)
     }
@@ -221,10 +222,10 @@ impl Cluster {
 
     /// Asks again until it is so.
     pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-        let until = Instant::now() + START;
+        let until = Instant::now() + PATIENCE;
         while !holds()? {
             if Instant::now() > until {
-                bail!("waited {START:?} for {what}");
+                bail!("waited {PATIENCE:?} for {what}");
             }
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -8,7 +8,7 @@ mod helm;
 mod steps;
 
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use steps::Steps;
 

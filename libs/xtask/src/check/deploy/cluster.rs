@@ -169,7 +169,7 @@ impl Place {
 
     /// The highly available platform. Nobody here is KEDA: what it scales has one copy.
     fn install(&self) -> anyhow::Result<String> {
-        let wait = ["--namespace", "attune", "--wait", "--timeout", "120s"];
+        let wait = ["--namespace", "attune", "--wait", "--timeout", "300s"];
         said(&mut self.helm(&["install", "attune"], Some(HA), &wait), "install the chart")?;
         let mut pods = 0;
         // The autoscaler's first look comes later than helm's.
@@ -246,7 +246,7 @@ impl Place {
     fn upgrade(&self) -> anyhow::Result<String> {
         let before = self.names()?;
         let more =
-            ["--namespace", "attune", "--wait", "--timeout", "120s", "--set", "services.bandit.config.max_limit=50"];
+            ["--namespace", "attune", "--wait", "--timeout", "300s", "--set", "services.bandit.config.max_limit=50"];
         said(&mut self.helm(&["upgrade", "attune"], Some(HA), &more), "upgrade the chart")?;
         self.settled()?;
         let after = self.names()?;
@@ -279,7 +279,7 @@ impl Place {
             &mut self.helm(
                 &["rollback", "attune", "1"],
                 None,
-                &["--namespace", "attune", "--wait", "--timeout", "120s"],
+                &["--namespace", "attune", "--wait", "--timeout", "300s"],
             ),
             "roll back",
         )?;
@@ -346,7 +346,7 @@ impl Place {
             "--ignore-daemonsets",
             "--delete-emptydir-data",
             "--timeout",
-            "120s",
+            "300s",
         ])?;
         let drained = self.cluster.eventually("all pods elsewhere", || {
             let all = self.pods("attune")?;
@@ -361,7 +361,7 @@ impl Place {
     /// What is stored stays.
     fn uninstall(&self) -> anyhow::Result<String> {
         said(
-            &mut self.helm(&["uninstall", "attune"], None, &["--namespace", "attune", "--wait", "--timeout", "120s"]),
+            &mut self.helm(&["uninstall", "attune"], None, &["--namespace", "attune", "--wait", "--timeout", "300s"]),
             "uninstall",
         )?;
         self.cluster.eventually("the pods to be gone", || Ok(self.pods("attune")?.is_empty()))?;
@@ -375,7 +375,7 @@ impl Place {
 
     fn gpus(&self) -> anyhow::Result<String> {
         self.namespace("gpu")?;
-        let wait = ["--namespace", "gpu", "--wait", "--timeout", "120s", "--set", "llmServer.replicas=2"];
+        let wait = ["--namespace", "gpu", "--wait", "--timeout", "300s", "--set", "llmServer.replicas=2"];
         said(&mut self.helm(&["install", "attune"], Some(GPU), &wait), "install the chart")?;
         let on = |pods: &[Value]| -> Vec<(String, String)> {
             pods.iter().map(|pod| (component(pod), text(&pod["spec"]["nodeName"]))).collect()
@@ -407,7 +407,7 @@ impl Place {
     fn single(&self) -> anyhow::Result<String> {
         self.namespace("dev")?;
         said(
-            &mut self.helm(&["install", "attune"], Some(DEV), &["--namespace", "dev", "--wait", "--timeout", "120s"]),
+            &mut self.helm(&["install", "attune"], Some(DEV), &["--namespace", "dev", "--wait", "--timeout", "300s"]),
             "install the chart",
         )?;
         let pods = self.pods("dev")?;
