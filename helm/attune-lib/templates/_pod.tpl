@@ -47,20 +47,20 @@ capabilities: {drop: [ALL]}
 {{- toYaml $secrets -}}
 {{- end -}}
 
-{{/* Spread over zones and hosts: {selector, spread} */}}
+{{/* Spread over zones and hosts; a Deployment's new pods by themselves, or those that leave would decide where they go:
+     {selector, spread, deployment} */}}
 {{- define "attune-lib.spread" -}}
+{{- range $key, $unsatisfiable := dict "topology.kubernetes.io/zone" .spread.zones "kubernetes.io/hostname" .spread.hosts }}
 - maxSkew: 1
-  topologyKey: topology.kubernetes.io/zone
-  whenUnsatisfiable: {{ .spread.zones }}
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: {{ $unsatisfiable }}
   labelSelector:
     matchLabels:
-      {{- .selector | nindent 6 }}
-- maxSkew: 1
-  topologyKey: kubernetes.io/hostname
-  whenUnsatisfiable: {{ .spread.hosts }}
-  labelSelector:
-    matchLabels:
-      {{- .selector | nindent 6 }}
+      {{- $.selector | nindent 6 }}
+  {{- if $.deployment }}
+  matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* Told to end, a process shows that it is not ready, lets calls finish, then lets its background work finish: each of the
@@ -115,7 +115,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   topologySpreadConstraints:
-    {{- include "attune-lib.spread" (dict "selector" (include "attune-lib.selector" .) "spread" $service.spread) | nindent 4 }}
+    {{- include "attune-lib.spread" (dict "selector" (include "attune-lib.selector" .) "spread" $service.spread "deployment" (not $facts.keeps)) | trim | nindent 4 }}
   {{- if and $bundle $values.model.image }}
   initContainers:
     - name: model

@@ -137,6 +137,8 @@ impl Cluster {
                 file("cert-dir", "certificates"),
                 file("service-account-private-key-file", "sa.key"),
                 flag("leader-elect", "false"),
+                // On a busy machine kwok may be late, and no node of its is ever lost.
+                flag("node-monitor-grace-period", "30m"),
             ]),
             Some(&manager),
         )?;

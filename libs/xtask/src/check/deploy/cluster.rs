@@ -254,6 +254,7 @@ impl Place {
         ensure!(changed == ["bandit"], "settings of bandit changed, and pods of {changed:?} were replaced");
         ensure!(before["bandit"].is_disjoint(&after["bandit"]), "a bandit kept its old settings");
         ensure!(self.limit()?.contains("max_limit = 50"), "the new settings are not there");
+        self.spread().context("after the upgrade")?;
         Ok(format!(
             "{} pods of bandit replaced, {} others left alone",
             after["bandit"].len(),
