@@ -31,7 +31,7 @@ def free():
 
 
 def said(command, **more):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=180, **more)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600, **more)
     if done.returncode:
         raise SystemExit(f"{command[0]}: {(done.stdout + done.stderr).strip()[-800:]}")
     return done.stdout
@@ -46,7 +46,7 @@ def broker(kafka, work):
     log = (work / "kafka.log").open("wb")
     child = subprocess.Popen([kafka, "kafka.Kafka", file], stdout=log, stderr=log)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while True:
             try:
                 socket.create_connection(("127.0.0.1", clients), 1).close()
@@ -83,7 +83,7 @@ def topics(kafka, tool, case, work):
             if f"PartitionCount: {partitions}\t" not in line or "retention.ms=" not in line:
                 raise SystemExit(f"{topic} is not as asked: {line or described}")
         (folder / "topics").write_text("logs.broken 3 7 \n")
-        if subprocess.run(["sh", folder / "topics.sh"], env=own, capture_output=True, timeout=60).returncode == 0:
+        if subprocess.run(["sh", folder / "topics.sh"], env=own, capture_output=True, timeout=300).returncode == 0:
             raise SystemExit("seven copies on one broker are no failure")
     return wanted
 
@@ -129,7 +129,7 @@ def index(case, work):
         if first != ["/_plugins/_ism/policies/attune-logs", "/_index_template/attune-logs", "/attune-logs-000001"] or again != ["/_index_template/attune-logs"]:
             raise SystemExit(f"written were {first}, then {again}")
         Index.broken = True
-        if subprocess.run(["sh", folder / "index.sh"], env=own, capture_output=True, timeout=60).returncode == 0:
+        if subprocess.run(["sh", folder / "index.sh"], env=own, capture_output=True, timeout=300).returncode == 0:
             raise SystemExit("an answer of 400 is no failure")
     finally:
         server.shutdown()

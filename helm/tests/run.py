@@ -15,7 +15,7 @@ from pathlib import Path
 
 from objects import CHART, component, pod
 
-START = 180
+START = 600
 
 
 class Ports:
@@ -85,7 +85,7 @@ def walk(port, work):
     """The script of `helm test`: its exit code and what it says."""
     folder = Path(tempfile.mkdtemp(dir=work))
     own = {"PATH": os.environ["PATH"], "EDGE": f"http://127.0.0.1:{port}", "WORK": str(folder)}
-    done = subprocess.run(["sh", CHART / "files/journey.sh"], env=own, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["sh", CHART / "files/journey.sh"], env=own, capture_output=True, text=True, timeout=300)
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
