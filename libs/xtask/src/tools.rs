@@ -6,7 +6,9 @@
 
 mod chdb;
 mod debian;
-mod kafka;
+pub(crate) mod go;
+pub(crate) mod kafka;
+pub(crate) mod kubernetes;
 mod prometheus;
 mod redis;
 
@@ -86,6 +88,14 @@ pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
     let home = home.context("where should tools be kept? Set ATTUNE_TOOLS or HOME to a folder")?;
     Ok(Path::new(&home).join(".cache/attune-tools"))
+}
+
+/// What runs a broker's classes; installed where it is not there yet.
+pub(crate) fn kafka_broker() -> anyhow::Result<PathBuf> {
+    let folder = folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let found = find(&folder, &[Tool::Kafka], false)?;
+    found.into_iter().next().map(|(_, path)| path).context("find kafka")
 }
 
 /// The program that asks an embedded ClickHouse; installed where it is not there yet.

@@ -6,10 +6,10 @@
 
 mod dashboards;
 mod flink;
-mod go;
 mod traces;
 
 use super::process;
+use crate::tools::go;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use super::{check, link, put, work_folder, write_script};
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Newer ones did not resolve when this was written: 4.4.0 names an artifact that is not there.
@@ -28,16 +28,7 @@ pub(super) fn install(folder: &Path) -> anyhow::Result<()> {
     let unpacked = work.path().join("kafka");
     let lib = unpacked.join("lib");
     fs::create_dir_all(&lib).context("create a folder for the jars")?;
-    let pom = work.path().join("pom.xml");
-    fs::write(&pom, pom_text()).context("write what Maven shall resolve")?;
-
-    eprintln!("downloading Kafka {VERSION}");
-    let mut mvn = Command::new("mvn");
-    mvn.current_dir(work.path()).args(["--batch-mode", "--quiet", PLUGIN, "-DincludeScope=runtime"]);
-    mvn.arg(format!("-DoutputDirectory={}", lib.display()));
-    // The user's own repository stays as it is.
-    mvn.arg(format!("-Dmaven.repo.local={}", work.path().join("repository").display()));
-    ran(&mut mvn, "mvn")?;
+    jars(work.path(), &ARTIFACTS, &lib)?;
 
     write_script(&unpacked.join("kafka"), SCRIPT)?;
     check(&unpacked.join("kafka"), &["kafka.Kafka", "--version"])?;
@@ -46,8 +37,40 @@ pub(super) fn install(folder: &Path) -> anyhow::Result<()> {
     link(&place.join("kafka"), &folder.join("bin/kafka"))
 }
 
-fn pom_text() -> String {
-    let dependency = |(group, artifact, version): (&str, &str, &str)| {
+/// Kafka's `kafka-topics.sh`: the same without the rest of the distribution.
+pub(crate) fn topics(folder: &Path) -> anyhow::Result<PathBuf> {
+    let place = folder.join(format!("kafka-tools-{VERSION}"));
+    let program = place.join("kafka-topics");
+    if !program.exists() {
+        ran(Command::new("java").arg("-version"), "java")?;
+        let work = work_folder(folder)?;
+        let unpacked = work.path().join("kafka-tools");
+        let lib = unpacked.join("lib");
+        fs::create_dir_all(&lib).context("create a folder for the jars")?;
+        jars(work.path(), &[("org.apache.kafka", "kafka-tools", VERSION), ARTIFACTS[1]], &lib)?;
+        let script = SCRIPT.replace("\"$@\"", "org.apache.kafka.tools.TopicCommand \"$@\"");
+        write_script(&unpacked.join("kafka-topics"), &script)?;
+        check(&unpacked.join("kafka-topics"), &["--version"])?;
+        put(&unpacked, &place)?;
+    }
+    Ok(program)
+}
+
+/// Artifacts and what they need at run time, in one folder.
+fn jars(work: &Path, artifacts: &[(&str, &str, &str)], lib: &Path) -> anyhow::Result<()> {
+    let pom = work.join("pom.xml");
+    fs::write(&pom, pom_text(artifacts)).context("write what Maven shall resolve")?;
+    eprintln!("downloading Kafka {VERSION}");
+    let mut mvn = Command::new("mvn");
+    mvn.current_dir(work).args(["--batch-mode", "--quiet", PLUGIN, "-DincludeScope=runtime"]);
+    mvn.arg(format!("-DoutputDirectory={}", lib.display()));
+    // The user's own repository stays as it is.
+    mvn.arg(format!("-Dmaven.repo.local={}", work.join("repository").display()));
+    ran(&mut mvn, "mvn")
+}
+
+fn pom_text(artifacts: &[(&str, &str, &str)]) -> String {
+    let dependency = |(group, artifact, version): &(&str, &str, &str)| {
         format!(
             "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
         )
@@ -56,7 +79,7 @@ fn pom_text() -> String {
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>attune</groupId><artifactId>tools</artifactId><version>1</version><packaging>pom</packaging>\
          <dependencies>{}</dependencies></project>\n",
-        ARTIFACTS.map(dependency).concat()
+        artifacts.iter().map(dependency).collect::<String>()
     )
 }
 
@@ -89,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_pom_names_every_artifact_with_its_version() {
-        let pom = pom_text();
+        let pom = pom_text(&ARTIFACTS);
         for (_, artifact, version) in ARTIFACTS {
             assert!(pom.contains(&format!("<artifactId>{artifact}</artifactId><version>{version}</version>")), "{pom}");
         }

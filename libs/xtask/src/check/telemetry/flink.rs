@@ -1,8 +1,8 @@
 //! The log pipeline's SQL on a real Flink: planned for Kafka, OpenSearch and Parquet with their connectors, then run twice on
 //! every golden line, some of them repeated, and on lines that are none, into a real OpenSearch under our index template.
 
-use super::go::fnv;
 use super::process::{Server, ask, free_addresses, said};
+use crate::tools::go::fnv;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
-//! Builds the Collector and Jaeger with Go, once for each version.
+//! Tools that are built with Go from its module registry, once for each version.
 
-use super::process::said;
+use crate::check::process::said;
 use anyhow::Context as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const JAEGER: &str = "github.com/jaegertracing/jaeger";
 const JAEGER_VERSION: &str = "v1.76.0";
 
 /// A Collector of the components that `observability/collector/builder.yaml` lists.
-pub(super) fn collector(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn collector(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
     let list = root.join("observability/collector/builder.yaml");
     let text = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
     // Another list is another program.
@@ -43,7 +43,7 @@ pub(super) fn collector(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-pub(super) fn jaeger(tools: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn jaeger(tools: &Path) -> anyhow::Result<PathBuf> {
     let folder = tools.join(format!("jaeger-{JAEGER_VERSION}"));
     once(&folder, "jaeger", |work| {
         // The module replaces some of its own dependencies, which `go install` refuses: a module of ours with its list does it.
@@ -65,17 +65,50 @@ pub(super) fn jaeger(tools: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-fn go() -> Command {
+/// A program whose module `go install` takes as it is.
+pub(crate) fn installed(tools: &Path, package: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let name = program(package);
+    once(&tools.join(format!("{name}-{version}")), name, |work| {
+        let mut install = go();
+        install.args(["install", "-trimpath", "-ldflags", "-s -w", &format!("{package}@{version}")]).env("GOBIN", work);
+        said(&mut install, &format!("build {name}")).map(drop)
+    })
+}
+
+/// A program whose module `go install` refuses, because it replaces dependencies: a module of ours that requires it.
+pub(crate) fn required(tools: &Path, package: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let name = program(package);
+    once(&tools.join(format!("{name}-{version}")), name, |work| {
+        said(go().current_dir(work).args(["mod", "init", "attune/tool"]), "begin a module")?;
+        let wanted = format!("{package}@{version}");
+        said(go().current_dir(work).args(["get", &wanted]), &format!("download {name}"))?;
+        let mut build = go();
+        build.current_dir(work).args(["build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", name, package]);
+        said(&mut build, &format!("build {name}")).map(drop)
+    })
+}
+
+/// The last part of a package's path that is not its major version: `go.k6.io/k6/v2` is `k6`.
+fn program(package: &str) -> &str {
+    let is_version = |part: &&str| part.strip_prefix('v').is_none_or(|n| n.parse::<u32>().is_err());
+    package.rsplit('/').find(is_version).unwrap_or(package)
+}
+
+pub(crate) fn go() -> Command {
     let mut go = Command::new("go");
     go.env("GOFLAGS", "-modcacherw").env("CGO_ENABLED", "0");
     go
 }
 
 /// The program in the folder, which is filled once and as a whole.
-fn once(folder: &Path, name: &str, build: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+pub(crate) fn once(
+    folder: &Path,
+    name: &str,
+    build: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
     let program = folder.join(name);
     if !program.exists() {
-        println!("building {name}: this takes minutes, once");
+        eprintln!("building {name}: this takes minutes, once");
         let work = folder.with_extension("building");
         if work.exists() {
             fs::remove_dir_all(&work).with_context(|| format!("empty {}", work.display()))?;
@@ -90,6 +123,6 @@ fn once(folder: &Path, name: &str, build: impl FnOnce(&Path) -> anyhow::Result<(
 }
 
 /// FNV-1a: tells lists apart.
-pub(super) fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
