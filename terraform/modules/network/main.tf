@@ -1,5 +1,6 @@
 locals {
   zones = { for index, letter in var.zones : "${var.region}${letter}" => index }
+  nat   = { for zone, index in local.zones : zone => index if var.nat }
 }
 
 resource "aws_vpc" "this" {
@@ -51,7 +52,7 @@ resource "aws_subnet" "data" {
 }
 
 resource "aws_eip" "nat" {
-  for_each = local.zones
+  for_each = local.nat
   region   = var.region
   domain   = "vpc"
   tags     = { Name = "${var.name}-nat-${each.key}" }
@@ -59,7 +60,7 @@ resource "aws_eip" "nat" {
 
 # One a zone: a zone that is lost takes nobody else's way out with it.
 resource "aws_nat_gateway" "this" {
-  for_each      = local.zones
+  for_each      = local.nat
   region        = var.region
   allocation_id = aws_eip.nat[each.key].id
   subnet_id     = aws_subnet.public[each.key].id
@@ -88,7 +89,7 @@ resource "aws_route_table" "private" {
 }
 
 resource "aws_route" "nat" {
-  for_each               = local.zones
+  for_each               = local.nat
   region                 = var.region
   route_table_id         = aws_route_table.private[each.key].id
   destination_cidr_block = "0.0.0.0/0"

@@ -22,3 +22,13 @@ output "data_subnet_ids" {
   description = "Subnets of brokers and caches, one a zone, without a way out."
   value       = [for subnet in aws_subnet.data : subnet.id]
 }
+
+output "data_cidrs" {
+  description = "Addresses of those, from which internal load balancers speak."
+  value       = [for subnet in aws_subnet.data : subnet.cidr_block]
+}
+
+output "public_cidrs" {
+  description = "Addresses from which public load balancers speak."
+  value       = [for subnet in aws_subnet.public : subnet.cidr_block]
+}

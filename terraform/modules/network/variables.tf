@@ -37,3 +37,9 @@ variable "log_days" {
   type        = number
   default     = 90
 }
+
+variable "nat" {
+  description = "Whether private subnets have a way out. Without it only endpoints of the network can be reached."
+  type        = bool
+  default     = true
+}

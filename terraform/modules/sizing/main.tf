@@ -15,6 +15,10 @@ locals {
   cores = local.region_rps * local.zone_spare * var.miss_cpu_ms * var.separation_factor / 1000 / var.utilisation
   nodes = ceil(local.cores / var.node_vcpus / var.zones) * var.zones
 
+  pop_rps       = var.pops == 0 ? 0 : local.peak_rps / max(1, var.pops - 1)
+  pop_cores     = local.pop_rps * var.hit_cpu_ms * var.separation_factor / 1000 / var.utilisation
+  pop_instances = max(1, ceil(local.pop_cores / var.pop_vcpus / var.zones)) * var.zones
+
   broker_mib = local.region_event * local.zone_spare * var.event_bytes * 3 / 1048576
   brokers    = max(3, ceil(local.broker_mib / var.broker_mib_per_second / 3) * 3)
 

@@ -25,7 +25,12 @@ output "region_event_rps" {
 
 output "pop_rps" {
   description = "Pages a second that one point of presence must answer while another is away; 0 without any."
-  value       = var.pops == 0 ? 0 : local.peak_rps / max(1, var.pops - 1)
+  value       = local.pop_rps
+}
+
+output "pop_instances" {
+  description = "Edges of a point of presence, the same number in each zone."
+  value       = local.pop_instances
 }
 
 output "nodes" {

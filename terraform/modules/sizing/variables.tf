@@ -116,3 +116,15 @@ variable "broker_mib_per_second" {
   type        = number
   default     = 12
 }
+
+variable "hit_cpu_ms" {
+  description = "CPU of a page that an edge answers by itself (docs/benchmarks.md: 18.9 us)."
+  type        = number
+  default     = 0.0189
+}
+
+variable "pop_vcpus" {
+  description = "Processors of an edge's machine."
+  type        = number
+  default     = 2
+}

@@ -49,3 +49,13 @@ run "refuses_two_zones" {
   }
   expect_failures = [var.zones]
 }
+
+run "can_be_without_a_way_out" {
+  variables {
+    nat = false
+  }
+  assert {
+    condition     = length(aws_nat_gateway.this) == 0 && length(aws_route.nat) == 0 && length(output.private_subnet_ids) == 3
+    error_message = "a network without a way out has one, or no subnets"
+  }
+}

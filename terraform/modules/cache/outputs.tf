@@ -1,0 +1,14 @@
+output "endpoint" {
+  description = "Address and port of the cluster."
+  value       = "${aws_elasticache_replication_group.this.configuration_endpoint_address}:6379"
+}
+
+output "replication_group_id" {
+  description = "Name of the cache, for setting its password."
+  value       = aws_elasticache_replication_group.this.replication_group_id
+}
+
+output "secret_name" {
+  description = "Where the client's password is put."
+  value       = aws_secretsmanager_secret.client.name
+}
