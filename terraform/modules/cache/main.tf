@@ -1,3 +1,8 @@
+locals {
+  # With one shard clients need not know of a cluster.
+  cluster = var.shards > 1
+}
+
 resource "aws_security_group" "this" {
   region      = var.region
   name        = "${var.name}-cache"
@@ -30,7 +35,7 @@ resource "aws_elasticache_parameter_group" "this" {
 
   parameter {
     name  = "cluster-enabled"
-    value = "yes"
+    value = local.cluster ? "yes" : "no"
   }
 
   # State is not a cache: a full store must refuse, not forget.

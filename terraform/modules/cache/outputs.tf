@@ -1,6 +1,9 @@
-output "endpoint" {
-  description = "Address and port of the cluster."
-  value       = "${aws_elasticache_replication_group.this.configuration_endpoint_address}:6379"
+output "url" {
+  description = "Address for Attune, always over TLS."
+  value = (local.cluster
+    ? "rediss-cluster://${aws_elasticache_replication_group.this.configuration_endpoint_address}:6379"
+    : "rediss://${aws_elasticache_replication_group.this.primary_endpoint_address}:6379"
+  )
 }
 
 output "replication_group_id" {

@@ -35,7 +35,7 @@ variable "key_arn" {
 variable "shards" {
   description = "Shards; a partition of the log lies whole in one of them, so more than partitions are idle."
   type        = number
-  default     = 3
+  default     = 1
   validation {
     condition     = var.shards >= 1
     error_message = "shards must be at least 1."
@@ -55,7 +55,7 @@ variable "replicas" {
 variable "node_type" {
   description = "Machine type of a node."
   type        = string
-  default     = "cache.r7g.large"
+  default     = "cache.r7g.2xlarge"
 }
 
 variable "log_days" {

@@ -316,6 +316,7 @@ resource "aws_acm_certificate" "this" {
   }
 }
 
+# The record that proves it is the same for every certificate of this name in one account: live/region makes it.
 resource "aws_acm_certificate_validation" "this" {
   region          = var.region
   certificate_arn = aws_acm_certificate.this.arn
@@ -356,7 +357,8 @@ resource "aws_lb_listener" "tls" {
   protocol          = "TLS"
   ssl_policy        = "ELBSecurityPolicy-TLS13-1-2-2021-06"
   certificate_arn   = aws_acm_certificate_validation.this.certificate_arn
-  alpn_policy       = "HTTP2Preferred"
+  # An edge speaks HTTP/1.1.
+  alpn_policy = "HTTP1Only"
   default_action {
     type             = "forward"
     target_group_arn = aws_lb_target_group.edge.arn

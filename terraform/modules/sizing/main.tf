@@ -24,6 +24,9 @@ locals {
 
   # Every region holds every visitor: one that was drained comes back with the log, not with half of them.
   # A quarter stays free for copies on write while a replica catches up.
-  cache_gib    = var.visitors * var.bytes_per_visitor / 1073741824
-  cache_shards = max(1, ceil(local.cache_gib / (var.cache_node_gib * 0.75)))
+  cache_gib = var.visitors * var.bytes_per_visitor / 1073741824
+  cache_shards = max(
+    ceil(local.cache_gib / (var.cache_node_gib * 0.75)),
+    ceil(local.region_event * local.zone_spare / (var.cache_events_per_cpu_second * var.utilisation)),
+  )
 }

@@ -102,7 +102,7 @@ variable "bytes_per_visitor" {
 variable "cache_node_gib" {
   description = "Memory of a cache node."
   type        = number
-  default     = 13
+  default     = 52
 }
 
 variable "event_bytes" {
@@ -127,4 +127,10 @@ variable "pop_vcpus" {
   description = "Processors of an edge's machine."
   type        = number
   default     = 2
+}
+
+variable "cache_events_per_cpu_second" {
+  description = "Events that Redis takes in a second of its one processor (docs/streaming.md: 64,000)."
+  type        = number
+  default     = 64000
 }

@@ -1,6 +1,6 @@
 mock_provider "aws" {
   mock_resource "aws_elasticache_replication_group" {
-    defaults = { configuration_endpoint_address = "cache.example" }
+    defaults = { configuration_endpoint_address = "cluster.example", primary_endpoint_address = "primary.example" }
   }
 }
 
@@ -27,8 +27,22 @@ run "forgets_nothing_and_speaks_tls" {
     error_message = "a lost zone takes a shard with it"
   }
   assert {
-    condition     = output.endpoint == "cache.example:6379"
-    error_message = "the endpoint is not an address with a port"
+    condition     = output.url == "rediss://primary.example:6379"
+    error_message = "a single shard is not reached at its primary, over TLS"
+  }
+}
+
+run "several_shards_are_a_cluster" {
+  variables {
+    shards = 3
+  }
+  assert {
+    condition     = output.url == "rediss-cluster://cluster.example:6379"
+    error_message = "several shards are not reached as a cluster"
+  }
+  assert {
+    condition     = contains([for parameter in aws_elasticache_parameter_group.this.parameter : "${parameter.name}=${parameter.value}"], "cluster-enabled=yes")
+    error_message = "several shards do not form a cluster"
   }
 }
 

@@ -48,7 +48,7 @@ run "more_visitors_more_shards" {
     visitors = 280e6
   }
   assert {
-    condition     = output.cache_shards * 13 * 1073741824 * 0.75 >= 280e6 * 951
+    condition     = output.cache_shards > 1 && output.cache_shards * 52 * 1073741824 * 0.75 >= 280e6 * 951
     error_message = "the shards do not hold every visitor's state"
   }
 }
@@ -83,4 +83,15 @@ run "refuses_a_peak_below_the_mean" {
     peak_factor = 0.5
   }
   expect_failures = [var.peak_factor]
+}
+
+run "more_events_more_shards_and_brokers" {
+  command = plan
+  variables {
+    events_per_request = 20
+  }
+  assert {
+    condition     = output.cache_shards * 64000 >= output.region_event_rps && output.brokers > 3 && output.brokers % 3 == 0
+    error_message = "Redis or Kafka cannot take the events of a region while another is away"
+  }
 }
