@@ -1,3 +1,8 @@
+output "bucket" {
+  description = "Name of the bucket, known when it keeps versions."
+  value       = aws_s3_bucket_versioning.this.bucket
+}
+
 output "bucket_arn" {
   description = "The bucket."
   value       = aws_s3_bucket.this.arn

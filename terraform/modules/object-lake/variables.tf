@@ -38,9 +38,3 @@ variable "old_versions_days" {
   type        = number
   default     = 14
 }
-
-variable "copies" {
-  description = "Buckets of other regions that receive the model bundles, with their keys; in the home region only."
-  type        = map(object({ bucket_arn = string, key_arn = string }))
-  default     = {}
-}

@@ -115,7 +115,6 @@ module "lake" {
   name    = "${local.name}-lake-${local.account}"
   region  = var.region
   key_arn = aws_kms_key.this.arn
-  copies  = var.copies
 }
 
 module "observability" {

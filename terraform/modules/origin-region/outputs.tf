@@ -45,14 +45,19 @@ output "helm_values" {
 output "entry" {
   description = "What live/global needs of this region."
   value = {
-    visitors_arn        = aws_lb.visitors.arn
-    service_name        = aws_vpc_endpoint_service.origin.service_name
-    bundles_uri         = module.lake.bundles_uri
-    bucket_arn          = module.lake.bucket_arn
-    key_arn             = aws_kms_key.this.arn
-    subject_key_arn     = aws_secretsmanager_secret.key["subject"].arn
-    certificate_options = aws_acm_certificate.this.domain_validation_options
+    visitors_arn    = aws_lb.visitors.arn
+    service_name    = aws_vpc_endpoint_service.origin.service_name
+    bundles_uri     = module.lake.bundles_uri
+    bucket          = module.lake.bucket
+    bucket_arn      = module.lake.bucket_arn
+    key_arn         = aws_kms_key.this.arn
+    subject_key_arn = aws_secretsmanager_secret.key["subject"].arn
   }
+}
+
+output "certificate_record" {
+  description = "The record that proves the domain's certificates, in every region the same."
+  value       = tolist(aws_acm_certificate.this.domain_validation_options)[0]
 }
 
 output "platform" {

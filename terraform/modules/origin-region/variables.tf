@@ -81,12 +81,6 @@ variable "other_regions" {
   default     = false
 }
 
-variable "copies" {
-  description = "Buckets that receive this region's model bundles; see modules/object-lake."
-  type        = map(object({ bucket_arn = string, key_arn = string }))
-  default     = {}
-}
-
 variable "access" {
   description = "Who may speak to the cluster; see modules/cluster."
   type        = map(object({ role_arn = string, groups = list(string) }))

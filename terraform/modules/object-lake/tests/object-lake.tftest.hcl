@@ -26,10 +26,6 @@ run "is_closed_and_encrypted" {
     condition     = one([for rule in aws_s3_bucket_server_side_encryption_configuration.this.rule : rule]).apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms"
     error_message = "objects are not encrypted with our key"
   }
-  assert {
-    condition     = length(aws_s3_bucket_replication_configuration.this) == 0
-    error_message = "a region that is not home copies its models elsewhere"
-  }
 }
 
 run "is_hot_for_a_week_and_cold_for_ninety_days" {
@@ -38,23 +34,6 @@ run "is_hot_for_a_week_and_cold_for_ninety_days" {
       [tolist(rule.transition)[0].days, rule.expiration[0].days] if rule.id == "lake"
     ] == [[7, 97]]
     error_message = "the lake's life is not 7 days hot and 90 days cold"
-  }
-}
-
-run "home_copies_its_models" {
-  variables {
-    copies = {
-      eu-west-1      = { bucket_arn = "arn:aws:s3:::eu", key_arn = "arn:aws:kms:eu-west-1:111122223333:key/k" }
-      ap-southeast-1 = { bucket_arn = "arn:aws:s3:::ap", key_arn = "arn:aws:kms:ap-southeast-1:111122223333:key/k" }
-    }
-  }
-  assert {
-    condition     = toset([for rule in aws_s3_bucket_replication_configuration.this[0].rule : rule.filter[0].prefix]) == toset(["bundles/"])
-    error_message = "more than models, or nothing, is copied"
-  }
-  assert {
-    condition     = length(distinct([for rule in aws_s3_bucket_replication_configuration.this[0].rule : rule.priority])) == 2
-    error_message = "two rules have one priority"
   }
 }
 

@@ -8,6 +8,16 @@ mock_provider "aws" {
   mock_resource "aws_elasticache_replication_group" {
     defaults = { primary_endpoint_address = "primary.example" }
   }
+  mock_resource "aws_acm_certificate" {
+    defaults = {
+      domain_validation_options = [{
+        domain_name           = "attune.example.com"
+        resource_record_name  = "_proof.attune.example.com"
+        resource_record_type  = "CNAME"
+        resource_record_value = "_proof.acm.example"
+      }]
+    }
+  }
   mock_resource "aws_eks_cluster" {
     defaults = { vpc_config = { cluster_security_group_id = "sg-cluster" } }
   }
