@@ -1,7 +1,5 @@
 mock_provider "aws" {
-  mock_resource "aws_vpc_endpoint" {
-    defaults = { dns_entry = [{ dns_name = "vpce.example", hosted_zone_id = "Z1" }] }
-  }
+  source = "../../tests/mocks"
 }
 
 variables {

@@ -20,3 +20,7 @@ mock_resource "aws_acm_certificate" {
 mock_resource "aws_eks_cluster" {
   defaults = { vpc_config = { cluster_security_group_id = "sg-cluster" } }
 }
+
+mock_resource "aws_vpc_endpoint" {
+  defaults = { dns_entry = [{ dns_name = "vpce.example", hosted_zone_id = "Z1" }] }
+}
