@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod cluster;
 mod dashboards;
 mod faults;
 mod metrics;
@@ -29,6 +30,8 @@ enum Task {
     /// Check against real tools that take minutes to build
     #[command(subcommand)]
     Check(check::Check),
+    /// Start a control plane of Kubernetes with simulated nodes
+    Cluster(cluster::ClusterArgs),
     /// Write the Grafana dashboards
     Dashboards(dashboards::DashboardsArgs),
     /// Break the platform on Kafka and Redis under load, and compare what is left with what was acknowledged
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Bench(bench) => bench::run(bench),
         Task::Check(check) => check::run(check),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Metrics => metrics::run(),

@@ -8,6 +8,7 @@ mod chdb;
 mod debian;
 pub(crate) mod go;
 mod kafka;
+pub(crate) mod kubernetes;
 mod prometheus;
 mod redis;
 

@@ -3,6 +3,8 @@
 //! The tools are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run builds some of them
 //! from Go's module registry, the next ones do not.
 
+mod cluster;
+mod helm;
 mod steps;
 
 use clap::{Args, ValueEnum};
@@ -21,14 +23,22 @@ pub(crate) struct DeployArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {}
+enum Part {
+    /// The chart, rendered and judged without a cluster
+    Helm,
+    /// The chart on a control plane with simulated nodes
+    Cluster,
+}
 
 pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
     let root = crate::root();
     let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
     let mut steps = Steps::default();
     for part in parts {
-        match *part {}
+        match *part {
+            Part::Helm => helm::run(&mut steps, &root, args.attune.as_deref()),
+            Part::Cluster => cluster::run(&mut steps, &root),
+        }
     }
     steps.report()
 }

@@ -23,20 +23,20 @@ pub(crate) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> 
 }
 
 /// A server that is told to end with the value, and killed when it does not.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     name: &'static str,
 }
 
 impl Server {
-    pub(super) fn start(name: &'static str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let output = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let child = command.stdin(Stdio::null()).stderr(output).spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { child, name })
     }
 
     /// Waits until somebody listens there.
-    pub(super) fn wait_for(&mut self, address: &str, limit: Duration) -> anyhow::Result<()> {
+    pub(crate) fn wait_for(&mut self, address: &str, limit: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + limit;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait().context("look after a server")? {
@@ -92,7 +92,7 @@ pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::R
 }
 
 /// Addresses that are free now, no two the same.
-pub(super) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
+pub(crate) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
     let listeners: Vec<_> =
         (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
     let mut addresses = [const { String::new() }; N];
