@@ -36,7 +36,8 @@ pub(crate) fn schemas(tools: &Path) -> anyhow::Result<PathBuf> {
     if !archive.exists() {
         let work = work_folder(tools)?;
         let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", &format!("@cdktf/provider-aws@{SCHEMAS}"), "--pack-destination"]).arg(work.path());
+        npm.args(["pack", "--silent", &format!("@cdktf/provider-aws@{SCHEMAS}"), "--pack-destination"])
+            .arg(work.path());
         let name = said(&mut npm, "download the schema's package with npm")?;
         let ready = work.path().join("ready");
         fs::create_dir(&ready).context("create a folder for the schema's package")?;
@@ -57,7 +58,11 @@ pub(crate) fn stub(root: &Path, tools: &Path) -> anyhow::Result<PathBuf> {
     let name = "terraform-provider-aws";
     once(&tools.join(format!("{name}-schema-only-{:016x}", fnv(&text))), name, |work| {
         let mut build = go();
-        build.current_dir(&source).args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(work.join(name)).arg(".");
+        build
+            .current_dir(&source)
+            .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+            .arg(work.join(name))
+            .arg(".");
         crate::check::process::said(&mut build, "build the provider of schemas").map(drop)
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! Everything happens in a copy, so that the checkout has no lock files, plugins or states afterwards.
 
+mod edge;
 mod platform;
 mod posture;
 mod refusals;
@@ -42,6 +43,7 @@ pub(super) fn run(steps: &mut Steps, root: &Path) {
     if let Some(tested) = tested {
         steps.check("terraform: values of the chart", || values::run(&terraform, &tested));
     }
+    steps.check("terraform: settings of an edge", || edge::run(&terraform));
     steps.check("terraform: checkov", || posture::run(&terraform));
     steps.check("terraform: apply to Kubernetes", || platform::run(&terraform));
 }
@@ -104,7 +106,9 @@ impl Terraform {
             for line in fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?.lines() {
                 for kind in ["resource", "data"] {
                     let named = line.strip_prefix(kind).and_then(|rest| rest.trim_start().strip_prefix('"'));
-                    if let Some((name, _)) = named.and_then(|rest| rest.split_once('"')).filter(|(name, _)| name.starts_with("aws_")) {
+                    if let Some((name, _)) =
+                        named.and_then(|rest| rest.split_once('"')).filter(|(name, _)| name.starts_with("aws_"))
+                    {
                         types.insert(format!("{kind}:{name}"));
                     }
                 }
@@ -187,7 +191,9 @@ impl Terraform {
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let event: Value = serde_json::from_str(line).with_context(|| format!("read {line}"))?;
             match event["type"].as_str() {
-                Some("diagnostic") => complaints.push(format!("{}\n{}", event["@message"], event["diagnostic"]["detail"])),
+                Some("diagnostic") => {
+                    complaints.push(format!("{}\n{}", event["@message"], event["diagnostic"]["detail"]))
+                }
                 Some("test_state") => tested.outputs.push(event["test_state"]["outputs"].clone()),
                 Some("test_summary") => summary = event["test_summary"].clone(),
                 _ => {}
@@ -216,9 +222,14 @@ fn backend(text: &str) -> anyhow::Result<()> {
 
 /// Arguments and resources whose values end in the state.
 fn no_secrets(text: &str) -> anyhow::Result<()> {
-    const RESOURCES: [&str; 4] =
-        ["\"aws_secretsmanager_secret_version\"", "\"random_password\"", "\"tls_private_key\"", "\"aws_iam_access_key\""];
-    const ARGUMENTS: [&str; 6] = ["auth_token", "master_user_password", "password", "passwords", "secret_string", "stringData"];
+    const RESOURCES: [&str; 4] = [
+        "\"aws_secretsmanager_secret_version\"",
+        "\"random_password\"",
+        "\"tls_private_key\"",
+        "\"aws_iam_access_key\"",
+    ];
+    const ARGUMENTS: [&str; 6] =
+        ["auth_token", "master_user_password", "password", "passwords", "secret_string", "stringData"];
     for line in text.lines().map(words) {
         if let Some(resource) = RESOURCES.iter().find(|resource| line.contains(*resource)) {
             bail!("{resource} keeps a secret's value in the state");
@@ -239,7 +250,8 @@ fn words(line: &str) -> String {
 fn unpack(archive: &Path, into: &Path, wanted: &BTreeSet<String>) -> anyhow::Result<()> {
     fs::create_dir_all(into).context("create a folder for the schema's package")?;
     let listed = said(Command::new("tar").arg("-tzf").arg(archive), "list the schema's package")?;
-    let folders: BTreeSet<String> = wanted.iter().map(|name| schema_folder(name)).chain(["provider".to_owned()]).collect();
+    let folders: BTreeSet<String> =
+        wanted.iter().map(|name| schema_folder(name)).chain(["provider".to_owned()]).collect();
     let named: Vec<_> = listed
         .lines()
         .filter(|path| {

@@ -62,7 +62,11 @@ impl Layer<'_> {
     /// 0: nothing to do; 2: something.
     fn plan(&self) -> anyhow::Result<i32> {
         let output = self.command("plan", &["-detailed-exitcode"]).output().context("start terraform")?;
-        output.status.code().filter(|code| *code != 1).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        output
+            .status
+            .code()
+            .filter(|code| *code != 1)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn unchanged(&self, when: &str) -> anyhow::Result<()> {
@@ -105,7 +109,9 @@ impl Layer<'_> {
         let good = pod("good", &json!({}));
         self.cluster.with_input(&["create", "--filename=-"], &good.to_string())?;
         let placed = self.cluster.get(&["pod", "good", "--namespace=attune"])?;
-        if placed["spec"]["priority"] != 1_000_000 || placed["spec"]["containers"][0]["resources"]["requests"]["cpu"] != "100m" {
+        if placed["spec"]["priority"] != 1_000_000
+            || placed["spec"]["containers"][0]["resources"]["requests"]["cpu"] != "100m"
+        {
             bail!("a pod does not get the priority or the requests of its namespace");
         }
         let privileged = pod("privileged", &json!({"securityContext": {"privileged": true}}));
@@ -163,7 +169,8 @@ impl Layer<'_> {
 
     /// A wrong variable by Terraform, a misspelt field by the API server.
     fn refusals(&self) -> anyhow::Result<()> {
-        let said = self.apply(&["-var", "namespace=kube-system"]).err().context("a namespace of Kubernetes is taken")?;
+        let said =
+            self.apply(&["-var", "namespace=kube-system"]).err().context("a namespace of Kubernetes is taken")?;
         if !said.to_string().contains("not one of Kubernetes' own") {
             bail!("a namespace of Kubernetes is refused for another reason: {said}");
         }

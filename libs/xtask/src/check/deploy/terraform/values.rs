@@ -24,7 +24,10 @@ pub(super) fn run(terraform: &Terraform, tested: &Tested) -> anyhow::Result<Stri
     }
     let chart = terraform.root.join("helm/attune");
     if !chart.join("values.schema.json").exists() {
-        return Ok(format!("{} sets have a place for each secret; NOT compared with the chart, which is not here", sets.len()));
+        return Ok(format!(
+            "{} sets have a place for each secret; NOT compared with the chart, which is not here",
+            sets.len()
+        ));
     }
     let helm = kubernetes::helm(&crate::tools::folder()?)?;
     let file = terraform.work.path().join("values.json");
@@ -66,8 +69,10 @@ fn regions(outputs: &[Value]) -> Vec<Value> {
 
 fn places(outputs: &[Value]) -> anyhow::Result<BTreeSet<String>> {
     let made = outputs.iter().filter(|output| output["priority_classes"].is_object());
-    let places: BTreeSet<String> =
-        made.filter_map(|output| output["secrets"]["value"].as_object()).flat_map(|made| made.keys().cloned()).collect();
+    let places: BTreeSet<String> = made
+        .filter_map(|output| output["secrets"]["value"].as_object())
+        .flat_map(|made| made.keys().cloned())
+        .collect();
     if places.is_empty() {
         bail!("the tests of live/platform left no secrets");
     }
