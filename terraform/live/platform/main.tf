@@ -84,9 +84,11 @@ locals {
   )
 }
 
+# Conflicts are forced: what somebody changed by hand is put right.
 resource "kubectl_manifest" "namespace" {
   for_each          = local.namespaces
   server_side_apply = true
+  force_conflicts   = true
   yaml_body = yamlencode({
     apiVersion = "v1"
     kind       = "Namespace"
@@ -103,6 +105,7 @@ resource "kubectl_manifest" "namespace" {
 resource "kubectl_manifest" "priority" {
   for_each          = local.priorities
   server_side_apply = true
+  force_conflicts   = true
   yaml_body = yamlencode({
     apiVersion       = "scheduling.k8s.io/v1"
     kind             = "PriorityClass"
@@ -116,6 +119,7 @@ resource "kubectl_manifest" "priority" {
 # A volume is made where its pod was placed, and outlives its claim: it may hold the decision log.
 resource "kubectl_manifest" "storage" {
   server_side_apply = true
+  force_conflicts   = true
   yaml_body = yamlencode({
     apiVersion           = "storage.k8s.io/v1"
     kind                 = "StorageClass"
@@ -134,6 +138,7 @@ resource "kubectl_manifest" "storage" {
 resource "kubectl_manifest" "inside" {
   for_each          = local.inside
   server_side_apply = true
+  force_conflicts   = true
   yaml_body = yamlencode(merge(each.value, {
     metadata = merge(each.value.metadata, { namespace = var.namespace, labels = local.labels })
   }))
@@ -161,6 +166,7 @@ resource "kubectl_manifest" "secret" {
 resource "kubectl_manifest" "target_group" {
   for_each          = var.target_groups
   server_side_apply = true
+  force_conflicts   = true
   yaml_body = yamlencode({
     apiVersion = "elbv2.k8s.aws/v1beta1"
     kind       = "TargetGroupBinding"

@@ -85,7 +85,8 @@ impl Layer<'_> {
         });
         let apply = ["apply", "--server-side", "--field-manager=operator", "--filename=-"];
         self.cluster.with_input(&apply, &value.to_string())?;
-        self.apply(&["-var", "release=other"])?;
+        // Another key in this place, and another place gone: both are applied once more, back and forth.
+        self.apply(&["-var", r#"secrets={"attune-kafka":["password","user"],"attune-redis":["password"]}"#])?;
         self.apply(&[])?;
         let kept = self.cluster.get(&["secret", "attune-kafka", "--namespace=attune"])?;
         if kept["data"]["password"] != VALUE.1 {
@@ -114,9 +115,9 @@ impl Layer<'_> {
         {
             bail!("a pod does not get the priority or the requests of its namespace");
         }
-        let privileged = pod("privileged", &json!({"securityContext": {"privileged": true}}));
+        let privileged = pod("privileged", &json!({"securityContext": {"allowPrivilegeEscalation": true}}));
         self.refused(&privileged, "violates PodSecurity")?;
-        let greedy = pod("greedy", &json!({"resources": {"requests": {"cpu": "1000", "memory": "1Gi"}}}));
+        let greedy = pod("greedy", &json!({"resources": {"requests": {"cpu": "1000"}}}));
         self.refused(&greedy, "exceeded quota")
     }
 
