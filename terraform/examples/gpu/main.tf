@@ -6,8 +6,8 @@ locals {
 module "sizing" {
   source           = "../../modules/sizing"
   regions          = 1
-  requests_per_day = 1e7
-  visitors         = 1e6
+  requests_per_day = 10000000
+  visitors         = 1000000
 }
 
 module "origin" {

@@ -6,8 +6,8 @@ locals {
 module "sizing" {
   source           = "../../modules/sizing"
   regions          = 1
-  requests_per_day = 1e6
-  visitors         = 1e5
+  requests_per_day = 1000000
+  visitors         = 100000
 }
 
 module "origin" {

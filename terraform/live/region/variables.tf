@@ -63,11 +63,11 @@ variable "pops" {
 variable "load" {
   description = "What the platform is sized for; see modules/sizing for each."
   type = object({
-    requests_per_day   = optional(number, 1.2e9)
+    requests_per_day   = optional(number, 1200000000)
     peak_factor        = optional(number, 3)
     edge_hit_rate      = optional(number, 0.82)
     events_per_request = optional(number, 1)
-    visitors           = optional(number, 28e6)
+    visitors           = optional(number, 28000000)
   })
   default = {}
 }

@@ -60,7 +60,7 @@ variable "gpu" {
 variable "items" {
   description = "Items of the catalogue."
   type        = number
-  default     = 1e6
+  default     = 1000000
 }
 
 variable "domain" {

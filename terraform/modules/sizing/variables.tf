@@ -1,7 +1,7 @@
 variable "requests_per_day" {
   description = "Pages a day, over all regions."
   type        = number
-  default     = 1.2e9
+  default     = 1200000000
   validation {
     condition     = var.requests_per_day > 0
     error_message = "requests_per_day must be positive."
@@ -90,7 +90,7 @@ variable "node_vcpus" {
 variable "visitors" {
   description = "Visitors whose state is kept."
   type        = number
-  default     = 28e6
+  default     = 28000000
 }
 
 variable "bytes_per_visitor" {

@@ -26,7 +26,7 @@ variable "key_arn" {
 variable "items" {
   description = "Items of the catalogue."
   type        = number
-  default     = 1e6
+  default     = 1000000
 }
 
 variable "dimensions" {

@@ -43,6 +43,11 @@ fn judge(checkov: &Path, settings: &Path, folder: &Path) -> anyhow::Result<(u64,
     let report: Value = serde_json::from_str(&text)
         .with_context(|| format!("read checkov's report: {}", String::from_utf8_lossy(&output.stderr)))?;
     let passed = report["summary"]["passed"].as_u64().context("count what passed")?;
+    // A file that it cannot read is one that it does not judge. Tests are none of its business.
+    let unread = report["results"]["parsing_errors"].as_array().context("list what was not read")?;
+    if let Some(file) = unread.iter().filter_map(Value::as_str).find(|file| file.ends_with(".tf")) {
+        bail!("checkov cannot read {file}");
+    }
     let failed = report["results"]["failed_checks"].as_array().context("list what failed")?;
     let line = |check: &Value| {
         let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
