@@ -155,12 +155,63 @@ func (s *stub) ValidateProviderConfig(_ context.Context, asked *tfprotov6.Valida
 	return &tfprotov6.ValidateProviderConfigResponse{PreparedConfig: asked.Config}, nil
 }
 
-func (s *stub) ValidateResourceConfig(context.Context, *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
-	return &tfprotov6.ValidateResourceConfigResponse{}, nil
+func (s *stub) ValidateResourceConfig(_ context.Context, asked *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
+	found, err := readOnly(s.schemas.ResourceSchemas[asked.TypeName], asked.Config)
+	return &tfprotov6.ValidateResourceConfigResponse{Diagnostics: found}, err
 }
 
-func (s *stub) ValidateDataResourceConfig(context.Context, *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
-	return &tfprotov6.ValidateDataResourceConfigResponse{}, nil
+func (s *stub) ValidateDataResourceConfig(_ context.Context, asked *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
+	found, err := readOnly(s.schemas.DataSourceSchemas[asked.TypeName], asked.Config)
+	return &tfprotov6.ValidateDataResourceConfigResponse{Diagnostics: found}, err
+}
+
+// readOnly finds values for attributes that only the provider gives: Terraform leaves this question to providers.
+func readOnly(of *tfprotov6.Schema, given *tfprotov6.DynamicValue) ([]*tfprotov6.Diagnostic, error) {
+	value, err := given.Unmarshal(of.ValueType())
+	if err != nil {
+		return nil, err
+	}
+	return readOnlyIn(of.Block, value, tftypes.NewAttributePath())
+}
+
+func readOnlyIn(of *tfprotov6.SchemaBlock, value tftypes.Value, at *tftypes.AttributePath) (found []*tfprotov6.Diagnostic, err error) {
+	if value.IsNull() || !value.IsKnown() {
+		return nil, nil
+	}
+	var parts map[string]tftypes.Value
+	if err := value.As(&parts); err != nil {
+		return nil, err
+	}
+	for _, attribute := range of.Attributes {
+		if attribute.Computed && !attribute.Optional && !parts[attribute.Name].IsNull() {
+			found = append(found, &tfprotov6.Diagnostic{
+				Severity:  tfprotov6.DiagnosticSeverityError,
+				Summary:   "Value for a read-only attribute",
+				Detail:    fmt.Sprintf("%s is known after apply and cannot be set.", attribute.Name),
+				Attribute: at.WithAttributeName(attribute.Name),
+			})
+		}
+	}
+	for _, block := range of.BlockTypes {
+		inner, at := parts[block.TypeName], at.WithAttributeName(block.TypeName)
+		if inner.IsNull() || !inner.IsKnown() {
+			continue
+		}
+		blocks := []tftypes.Value{inner}
+		if block.Nesting == tfprotov6.SchemaNestedBlockNestingModeList || block.Nesting == tfprotov6.SchemaNestedBlockNestingModeSet {
+			if err := inner.As(&blocks); err != nil {
+				return nil, err
+			}
+		}
+		for _, one := range blocks {
+			more, err := readOnlyIn(block.Block, one, at)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, more...)
+		}
+	}
+	return found, nil
 }
 
 func (s *stub) ConfigureProvider(context.Context, *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {

@@ -68,7 +68,7 @@ const WRONG: [Wrong; 10] = [
         change: ("  enable_dns_support   = true", "  enable_dns_support   = true\n  arn = \"a\""),
         folder: "modules/network",
         by: By::Validate,
-        words: "Invalid Configuration for Read-Only Attribute",
+        words: "Value for a read-only attribute",
     },
     Wrong {
         what: "a type that the provider does not have",
