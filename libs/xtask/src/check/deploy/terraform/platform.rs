@@ -55,8 +55,8 @@ impl Layer<'_> {
     }
 
     fn resources(&self) -> anyhow::Result<usize> {
-        let listed = said(&mut self.terraform.terraform(LAYER, &["state", "list"]), "list the state");
-        Ok(listed.map(|listed| listed.lines().count()).unwrap_or(0))
+        let listed = said(&mut self.terraform.terraform(LAYER, &["state", "list"]), "list the state")?;
+        Ok(listed.lines().count())
     }
 
     /// 0: nothing to do; 2: something.
