@@ -107,6 +107,10 @@ impl Layer<'_> {
 
     /// The namespace takes a pod that is held short, and no other; the quota counts.
     fn pods(&self) -> anyhow::Result<()> {
+        // The controller manager makes it a moment after the namespace.
+        self.cluster.eventually("the namespace's service account", || {
+            Ok(self.cluster.kubectl(&["get", "serviceaccount", "default", "--namespace=attune"]).is_ok())
+        })?;
         let good = pod("good", &json!({}));
         self.cluster.with_input(&["create", "--filename=-"], &good.to_string())?;
         let placed = self.cluster.get(&["pod", "good", "--namespace=attune"])?;
