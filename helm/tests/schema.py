@@ -36,7 +36,7 @@ KNOWN = {
     "kafka.partitions": {"type": "integer", "minimum": 1, "maximum": 65535},
     "kafka.replication": COUNT,
     "kafka.sasl.mechanism": {"enum": ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]},
-    "redis.url": {"type": "string", "pattern": "^((redis|rediss|redis-cluster|redis-sentinel)://[^/@]+)?$"},
+    "redis.url": {"type": "string", "pattern": "^((rediss?|rediss?-cluster|rediss?-sentinel)://[^/@]+)?$"},
     "telemetry.otlp": {"type": "string", "pattern": "^(http://[^/]+)?$"},
     "telemetry.logLevel": {"enum": ["error", "warn", "info", "debug"]},
     "mesh.kind": {"enum": ["none", "linkerd", "istio"]},

@@ -11,6 +11,7 @@ pub(crate) mod kafka;
 pub(crate) mod kubernetes;
 mod prometheus;
 mod redis;
+pub(crate) mod terraform;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};

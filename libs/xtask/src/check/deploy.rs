@@ -6,6 +6,7 @@
 mod cluster;
 mod helm;
 mod steps;
+mod terraform;
 
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ enum Part {
     Helm,
     /// The chart on a control plane with simulated nodes
     Cluster,
+    /// The modules against the schemas of their providers, and the part of Kubernetes on a control plane
+    Terraform,
 }
 
 pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
@@ -38,6 +41,7 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
         match *part {
             Part::Helm => helm::run(&mut steps, &root, args.attune.as_deref()),
             Part::Cluster => cluster::run(&mut steps, &root),
+            Part::Terraform => terraform::run(&mut steps, &root),
         }
     }
     steps.report()

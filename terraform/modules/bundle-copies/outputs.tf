@@ -1,0 +1,4 @@
+output "receivers" {
+  description = "Regions that receive models."
+  value       = keys(var.copies)
+}
