@@ -5,9 +5,11 @@
 //! Removing the folder is how to get newer ones.
 
 mod chdb;
+pub(crate) mod containers;
 mod debian;
 pub(crate) mod go;
 mod kafka;
+pub(crate) mod packages;
 mod prometheus;
 mod redis;
 
