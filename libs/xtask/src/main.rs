@@ -6,6 +6,7 @@ mod check;
 mod dashboards;
 mod faults;
 mod metrics;
+mod reference;
 mod tidy;
 mod tools;
 
@@ -35,6 +36,8 @@ enum Task {
     Faults(faults::FaultsArgs),
     /// Write the table of metrics
     Metrics,
+    /// Write the references of settings and of gRPC
+    Reference,
     /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
     Tidy,
     /// Install real tools for tests, and print where they are
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Metrics => metrics::run(),
+        Task::Reference => reference::run(),
         Task::Tidy => tidy::run(),
         Task::Tools(args) => tools::run(&args),
     };

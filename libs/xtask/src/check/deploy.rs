@@ -3,12 +3,14 @@
 //! The tools are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run builds some of them
 //! from Go's module registry, the next ones do not.
 
+mod api;
 mod images;
 mod steps;
 
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 use steps::Steps;
 
 #[derive(Debug, Args)]
@@ -23,6 +25,8 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// OpenAPI document, protos, and the references written from sources
+    Api,
     /// Dockerfile, bake file, a packaged program, and the layers of Compose
     Images,
 }
@@ -33,8 +37,22 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
     let mut steps = Steps::default();
     for part in parts {
         match *part {
+            Part::Api => api::run(&root, args.attune.as_deref(), &mut steps)?,
             Part::Images => images::run(&root, args.attune.as_deref(), &mut steps)?,
         }
     }
     steps.report()
+}
+
+/// That a tool refuses what is wrong, and says the word. A check that takes everything shows nothing.
+fn refused(command: &mut Command, what: &str, word: &str) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        bail!("{what} was taken");
+    }
+    if !said.contains(word) {
+        bail!("{what} was refused without a word of {word}: {}", said.trim());
+    }
+    Ok(())
 }

@@ -78,7 +78,10 @@ pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBu
 /// A platform of seven processes with its state in `work`, and its ready line.
 pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
     let mut command = Command::new(attune);
-    command.args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"]).arg(work.join("state")).args(more);
+    command
+        .args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"])
+        .arg(work.join("state"))
+        .args(more);
     ready(&mut command, &work.join("attune.log"))
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn builders(tools: &Path) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&bin).context("create a folder for programs")?;
         fs::write(bin.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
             .context("write a policy")?;
-        let own = ["buildah", "skopeo"].map(|name| said(Command::new("sh").args(["-c", &format!("command -v {name}")]), name));
+        let own = ["buildah", "skopeo"]
+            .map(|name| said(Command::new("sh").args(["-c", &format!("command -v {name}")]), name));
         if let [Ok(buildah), Ok(skopeo)] = &own {
             for (name, path) in [("buildah", buildah), ("skopeo", skopeo)] {
                 super::link(Path::new(path.trim()), &bin.join(name))?;
@@ -64,8 +65,10 @@ pub(crate) fn builders(tools: &Path) -> anyhow::Result<PathBuf> {
 /// A program that loads layers of Compose files with Compose's own loader and prints the merged project.
 pub(crate) fn compose(tools: &Path) -> anyhow::Result<PathBuf> {
     go::once(&tools.join(format!("compose-config-{COMPOSE_VERSION}")), "compose-config", |work| {
-        fs::write(work.join("main.go"), include_str!("compose.go")).context("write the program around Compose's loader")?;
-        let run = |arguments: &[&str]| said(go::go().current_dir(work).args(arguments), "build the reader of Compose files");
+        fs::write(work.join("main.go"), include_str!("compose.go"))
+            .context("write the program around Compose's loader")?;
+        let run =
+            |arguments: &[&str]| said(go::go().current_dir(work).args(arguments), "build the reader of Compose files");
         run(&["mod", "init", "attune/compose"])?;
         run(&["get", &format!("{COMPOSE}@{COMPOSE_VERSION}")])?;
         run(&["build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", "compose-config", "."]).map(drop)

@@ -9,10 +9,10 @@ mod dockerfile;
 mod package;
 mod pin;
 
+use super::refused;
 use super::steps::Steps;
 use anyhow::{Context as _, bail};
 use std::path::Path;
-use std::process::Command;
 
 pub(super) fn run(root: &Path, named: Option<&Path>, steps: &mut Steps) -> anyhow::Result<()> {
     let root = std::fs::canonicalize(root).context("find the checkout")?;
@@ -32,19 +32,6 @@ fn read(path: &Path) -> anyhow::Result<String> {
 fn fail_on(problems: &[String]) -> anyhow::Result<()> {
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
-    }
-    Ok(())
-}
-
-/// That a tool refuses what is wrong, and says the word. A check that takes everything shows nothing.
-fn refused(command: &mut Command, what: &str, word: &str) -> anyhow::Result<()> {
-    let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        bail!("{what} was taken");
-    }
-    if !said.contains(word) {
-        bail!("{what} was refused without a word of {word}: {}", said.trim());
     }
     Ok(())
 }

@@ -27,7 +27,8 @@ pub(super) fn check(root: &Path, tools: &Path, steps: &mut Steps) {
         bake
     };
     steps.check("images: targets of the bake file", || {
-        let printed: Value = serde_json::from_str(&said(&mut print(), "buildx bake --print")?).context("read the targets")?;
+        let printed: Value =
+            serde_json::from_str(&said(&mut print(), "buildx bake --print")?).context("read the targets")?;
         fail_on(&problems(&printed, &expected(root)?))?;
         Ok(format!("{} targets", printed["target"].as_object().map_or(0, serde_json::Map::len)))
     });
@@ -88,7 +89,12 @@ fn problems(printed: &Value, expected: &BTreeMap<String, String>) -> Vec<String>
             problems.push(format!("{name} is not a program's image of {DOCKERFILE}"));
         }
         let attested = target["attest"].to_string();
-        problems.extend(["sbom", "provenance"].iter().filter(|kind| !attested.contains(*kind)).map(|kind| format!("{name} comes without {kind}")));
+        problems.extend(
+            ["sbom", "provenance"]
+                .iter()
+                .filter(|kind| !attested.contains(*kind))
+                .map(|kind| format!("{name} comes without {kind}")),
+        );
     }
     problems
 }

@@ -44,7 +44,8 @@ pub(super) fn check(root: &Path, tools: &Path, steps: &mut Steps) {
         for shape in SHAPES {
             let project = load(&loader, &folder, shape)?;
             let name = shape.join(" + ");
-            let problems: Vec<_> = problems(&project, root).into_iter().map(|problem| format!("{name}: {problem}")).collect();
+            let problems: Vec<_> =
+                problems(&project, root).into_iter().map(|problem| format!("{name}: {problem}")).collect();
             fail_on(&problems)?;
             mounted.extend(sources(&project));
             services = services.max(project["services"].as_object().map_or(0, serde_json::Map::len));
@@ -127,7 +128,10 @@ fn problems(project: &Value, root: &Path) -> Vec<String> {
 fn sources(project: &Value) -> Vec<PathBuf> {
     let services = project["services"].as_object().into_iter().flat_map(|services| services.values());
     let volumes = services.flat_map(|service| service["volumes"].as_array().into_iter().flatten());
-    volumes.filter(|volume| volume["type"] == "bind").filter_map(|volume| Some(volume["source"].as_str()?.into())).collect()
+    volumes
+        .filter(|volume| volume["type"] == "bind")
+        .filter_map(|volume| Some(volume["source"].as_str()?.into()))
+        .collect()
 }
 
 /// What lies beside the layers and is in none of them.

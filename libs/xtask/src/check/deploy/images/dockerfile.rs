@@ -61,9 +61,12 @@ fn problems(text: &str, programs: &[String]) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
     let lines: Vec<&str> = joined.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
     let after = |word: &'static str| lines.iter().filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '));
-    let default = |name: &str| after("ARG").find_map(|arg| arg.strip_prefix(name)?.strip_prefix('=')).map(|v| v.trim_matches('"'));
+    let default = |name: &str| {
+        after("ARG").find_map(|arg| arg.strip_prefix(name)?.strip_prefix('=')).map(|v| v.trim_matches('"'))
+    };
 
-    let stages: Vec<&str> = after("FROM").filter_map(|from| from.split_once(" AS ")).map(|(_, name)| name.trim()).collect();
+    let stages: Vec<&str> =
+        after("FROM").filter_map(|from| from.split_once(" AS ")).map(|(_, name)| name.trim()).collect();
     for from in after("FROM") {
         let image = from.split(' ').next().unwrap_or_default();
         let variable = image.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
@@ -92,7 +95,9 @@ fn problems(text: &str, programs: &[String]) -> Vec<String> {
         problems.push("the entry point needs a shell".to_owned());
     }
     let labels = says("LABEL").unwrap_or_default();
-    problems.extend(LABELS.iter().filter(|label| !labels.contains(*label)).map(|label| format!("the label {label} is missing")));
+    problems.extend(
+        LABELS.iter().filter(|label| !labels.contains(*label)).map(|label| format!("the label {label} is missing")),
+    );
     problems
 }
 

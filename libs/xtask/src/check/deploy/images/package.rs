@@ -62,7 +62,8 @@ fn tree(root: &Path, tools: &Path, named: Option<&Path>, work: &Path) -> anyhow:
     build.args(["build", "--release", "--locked", "--package", "attune-health", "--target", host]);
     said(&mut build, "build attune-health")?;
     fs::create_dir_all(out.join("health")).context("create a folder")?;
-    fs::copy(target.join(host).join("release/attune-health"), out.join("health/attune-health")).context("copy attune-health")?;
+    fs::copy(target.join(host).join("release/attune-health"), out.join("health/attune-health"))
+        .context("copy attune-health")?;
 
     let libraries = libraries(&said(Command::new("ldd").arg(&attune), "list attune's libraries")?);
     for library in &libraries {
@@ -90,10 +91,32 @@ fn package(root: &Path, tools: &Path, work: &Path) -> anyhow::Result<(Vec<PathBu
     fs::write(&ignore, "").context("write an ignore file")?;
     let image = format!("oci:{}:attune", work.join("image").display());
     let mut build = Command::new(bin.join("buildah"));
-    build.arg("--root").arg(work.join("storage")).arg("--runroot").arg(work.join("run")).args(["--storage-driver", "vfs"]);
-    build.args(["bud", "--isolation", "chroot", "--quiet", "--target", "service", "--tag", &image, "--signature-policy"]);
+    build
+        .arg("--root")
+        .arg(work.join("storage"))
+        .arg("--runroot")
+        .arg(work.join("run"))
+        .args(["--storage-driver", "vfs"]);
+    build.args([
+        "bud",
+        "--isolation",
+        "chroot",
+        "--quiet",
+        "--target",
+        "service",
+        "--tag",
+        &image,
+        "--signature-policy",
+    ]);
     build.arg(bin.join("policy.json")).arg("--ignorefile").arg(&ignore).arg("--file").arg(root.join(DOCKERFILE));
-    for arg in ["FILES=prebuilt", "BASE=scratch", "PROGRAM=attune", "VERSION=0.1.0", "REVISION=check", &format!("PORTS={PORTS}")] {
+    for arg in [
+        "FILES=prebuilt",
+        "BASE=scratch",
+        "PROGRAM=attune",
+        "VERSION=0.1.0",
+        "REVISION=check",
+        &format!("PORTS={PORTS}"),
+    ] {
         build.arg("--build-arg").arg(arg);
     }
     said(build.arg(work.join("out")), "buildah bud")?;
@@ -108,9 +131,12 @@ fn package(root: &Path, tools: &Path, work: &Path) -> anyhow::Result<(Vec<PathBu
     let digests = manifest["layers"].as_array().context("find the image's layers")?;
     let layers: Vec<_> = digests
         .iter()
-        .filter_map(|layer| Some(work.join("image/blobs/sha256").join(layer["digest"].as_str()?.strip_prefix("sha256:")?)))
+        .filter_map(|layer| {
+            Some(work.join("image/blobs/sha256").join(layer["digest"].as_str()?.strip_prefix("sha256:")?))
+        })
         .collect();
-    let seen = format!("{} layers; user, ports, {} labels, entry point, stop signal as asked", layers.len(), LABELS.len());
+    let seen =
+        format!("{} layers; user, ports, {} labels, entry point, stop signal as asked", layers.len(), LABELS.len());
     Ok((layers, seen))
 }
 
@@ -125,11 +151,12 @@ fn problems(config: &Value) -> Vec<String> {
     want("the entry point", &config["Entrypoint"], serde_json::json!(["/program"]));
     want("the folder", &config["WorkingDir"], "/var/lib/attune".into());
     want("the stop signal", &config["StopSignal"], "SIGTERM".into());
-    let ports: serde_json::Map<_, _> = PORTS.split(' ').map(|port| (format!("{port}/tcp"), serde_json::json!({}))).collect();
+    let ports: serde_json::Map<_, _> =
+        PORTS.split(' ').map(|port| (format!("{port}/tcp"), serde_json::json!({}))).collect();
     want("the list of ports", &config["ExposedPorts"], ports.into());
     want("the title", &config["Labels"]["org.opencontainers.image.title"], "attune".into());
     want("the revision", &config["Labels"]["org.opencontainers.image.revision"], "check".into());
-    let empty = |label: &&str| config["Labels"][*label].as_str().is_none_or(str::is_empty);
+    let empty = |label: &&&str| config["Labels"][**label].as_str().is_none_or(str::is_empty);
     problems.extend(LABELS.iter().filter(empty).map(|label| format!("the label {label} says nothing")));
     problems
 }
@@ -152,14 +179,18 @@ fn unpack(layers: &[PathBuf], into: &Path) -> anyhow::Result<String> {
     if health.is_ok_and(|libraries| libraries.contains("=>")) {
         bail!("attune-health is not static");
     }
-    let sbom: Value = serde_json::from_str(&read(&into.join("usr/share/doc/attune/sbom.spdx.json"))?).context("read the list of crates")?;
+    let sbom: Value = serde_json::from_str(&read(&into.join("usr/share/doc/attune/sbom.spdx.json"))?)
+        .context("read the list of crates")?;
     let packages = sbom["packages"].as_array().context("find the packages in the list of crates")?;
     for name in ["attune", "attune-edge", "tokio"] {
         if !packages.iter().any(|package| package["name"] == name) {
             bail!("the list of crates lacks {name}");
         }
     }
-    Ok(format!("{files} entries, none that others may write or that changes the user; {} packages listed", packages.len()))
+    Ok(format!(
+        "{files} entries, none that others may write or that changes the user; {} packages listed",
+        packages.len()
+    ))
 }
 
 /// What is wrong with a line of `tar -tv`: `MODE UID/GID SIZE DATE TIME NAME`.
@@ -185,7 +216,8 @@ fn start(root: &Path, unpacked: &Path, work: &Path) -> anyhow::Result<String> {
     for folder in ["proc", "dev", "etc/attune"] {
         fs::create_dir_all(unpacked.join(folder)).context("create what a runtime mounts")?;
     }
-    fs::copy(root.join("helm/compose/attune-observed.toml"), unpacked.join("etc/attune/attune.toml")).context("copy the settings")?;
+    fs::copy(root.join("helm/compose/attune-observed.toml"), unpacked.join("etc/attune/attune.toml"))
+        .context("copy the settings")?;
     let is_root = said(Command::new("id").arg("-u"), "ask who runs this")?.trim() == "0";
     let mut run = Command::new("unshare");
     if is_root {
@@ -195,7 +227,14 @@ fn start(root: &Path, unpacked: &Path, work: &Path) -> anyhow::Result<String> {
     }
     run.args(["--mount", "sh", "-euc", ENTER, "enter"]).arg(unpacked);
     // The command of compose.yaml, on a free port.
-    run.args(["/program", "up", "--json", "--listen=127.0.0.1:0", "--state=/var/lib/attune/state", "--config=/etc/attune/attune.toml"]);
+    run.args([
+        "/program",
+        "up",
+        "--json",
+        "--listen=127.0.0.1:0",
+        "--state=/var/lib/attune/state",
+        "--config=/etc/attune/attune.toml",
+    ]);
     let begun = std::time::Instant::now();
     let (_server, line) = process::ready(&mut run, &work.join("attune.log"))?;
     let took = begun.elapsed();
