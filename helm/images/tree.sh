@@ -13,7 +13,7 @@ for program in "${programs[@]}"; do
     root=$out/$program
     install -D "$release/$program" "$root/usr/local/bin/$program"
     ln -s "usr/local/bin/$program" "$root/program"
-    mkdir -p "$root/usr/share/doc/attune"
+    mkdir -p "$root/usr/share/doc/attune" "$root/var/lib"
     cargo sbom --cargo-package "$program" --output-format spdx_json_2_3 >"$root/usr/share/doc/attune/sbom.spdx.json"
     install -m 644 LICENSE "$root/usr/share/doc/attune/LICENSE"
 done
