@@ -106,6 +106,7 @@ fn read(text: &str) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     let (mut section, mut about_section, mut meaning) = (String::new(), String::new(), String::new());
     let mut is_fresh = true;
+    let mut was_default = true;
     for line in text.lines().map(str::trim) {
         let commented = line.strip_prefix('#').map(str::trim_start);
         let (code, is_default) = match commented {
@@ -128,6 +129,11 @@ fn read(text: &str) -> Vec<Key> {
             about_section = std::mem::take(&mut meaning);
         } else if let Some((name, value)) = assignment(code) {
             let default = is_default.then(|| value.to_owned());
+            if !is_fresh && is_default && !was_default {
+                // The words were about what is commented out.
+                meaning.clear();
+            }
+            was_default = is_default;
             // A section's words are those of its keys that have none.
             let meaning = if meaning.is_empty() { about_section.clone() } else { meaning.clone() };
             keys.push(Key { path: format!("{section}{name}"), default, meaning: cell(&meaning) });
@@ -202,10 +208,23 @@ fn fields<'a>(source: &'a str, name: &str) -> Option<Vec<(&'a str, &'a str, Stri
         if let Some(text) = line.strip_prefix("///") {
             doc.push_str(text);
         } else if let Some((name, kind)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
-            fields.push((name, kind.trim_end_matches(','), cell(&std::mem::take(&mut doc))));
+            fields.push((name, kind.trim_end_matches(','), cell(&unlinked(&std::mem::take(&mut doc)))));
         }
     }
     Some(fields)
+}
+
+/// Links of rustdoc lead nowhere from a document.
+fn unlinked(doc: &str) -> String {
+    let mut text = String::new();
+    let mut rest = doc;
+    while let Some((before, after)) = rest.split_once("](crate::") {
+        let (start, name) = before.rsplit_once('[').unwrap_or(("", before));
+        text.push_str(start);
+        text.push_str(name);
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    text + rest
 }
 
 /// Calls with each value that is no table, under its path.
