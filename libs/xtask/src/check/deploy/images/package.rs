@@ -58,7 +58,10 @@ fn tree(root: &Path, tools: &Path, named: Option<&Path>, work: &Path) -> anyhow:
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("find rustc's host")?;
     let target = root.join("target/static");
     let mut build = Command::new("cargo");
-    build.current_dir(root).env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols").env("CARGO_TARGET_DIR", &target);
+    build
+        .current_dir(root)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .env("CARGO_TARGET_DIR", &target);
     build.args(["build", "--release", "--locked", "--package", "attune-health", "--target", host]);
     said(&mut build, "build attune-health")?;
     fs::create_dir_all(out.join("health")).context("create a folder")?;

@@ -123,14 +123,14 @@ impl Comparison<'_> {
     }
 
     fn fields(&mut self, sources: &Sources) -> anyhow::Result<()> {
-        for (file, from, schema) in [
-            (PERSONALIZE, "const FIELDS: ", "PersonalizeRequest"),
-            (PERSONALIZE, "const CONTEXT_FIELDS: ", "RequestContext"),
-            (FEEDBACK, "const FIELDS: ", "Event"),
-            (FEEDBACK, "unknown_fields(\"\", object, ", "FeedbackRequest"),
-            (STATED, "unknown_fields(\"\", &object, ", "Item"),
+        for (file, from, to, schema) in [
+            (PERSONALIZE, "const FIELDS: [&str; ", "];", "PersonalizeRequest"),
+            (PERSONALIZE, "const CONTEXT_FIELDS: [&str; ", "];", "RequestContext"),
+            (FEEDBACK, "const FIELDS: [&str; ", "];", "Event"),
+            (FEEDBACK, "unknown_fields(\"\", object, ", "]", "FeedbackRequest"),
+            (STATED, "unknown_fields(\"\", &object, ", "]", "Item"),
         ] {
-            let code = sources.literals(file, from, ";")?;
+            let code = sources.literals(file, from, to)?;
             let document = self.keys(&format!("/components/schemas/{schema}/properties"));
             self.same(schema, &code, &document);
         }
