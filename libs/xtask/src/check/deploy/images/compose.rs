@@ -15,7 +15,10 @@ const FOLDER: &str = "helm/compose";
 const CORE: &str = "compose.yaml";
 const FULL: &str = "compose.full.yaml";
 const OBSERVABILITY: &str = "compose.observability.yaml";
-const SHAPES: [&[&str]; 4] = [&[CORE], &[CORE, FULL], &[CORE, OBSERVABILITY], &[CORE, FULL, OBSERVABILITY]];
+const LOGS: &str = "compose.logs.yaml";
+const LAYERS: [&str; 4] = [CORE, FULL, OBSERVABILITY, LOGS];
+const SHAPES: [&[&str]; 6] =
+    [&[CORE], &[CORE, FULL], &[CORE, OBSERVABILITY], &[CORE, FULL, OBSERVABILITY], &[CORE, FULL, LOGS], &LAYERS];
 const CHECKER: [&str; 1] = ["check-jsonschema==0.39.0"];
 
 pub(super) fn check(root: &Path, tools: &Path, steps: &mut Steps) {
@@ -27,14 +30,14 @@ pub(super) fn check(root: &Path, tools: &Path, steps: &mut Steps) {
             check.env("PYTHONPATH", &site).args(["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]);
             check
         };
-        for file in [CORE, FULL, OBSERVABILITY] {
+        for file in LAYERS {
             said(check().arg(folder.join(file)), file)?;
         }
         let bad = tempfile::Builder::new().suffix(".yaml").tempfile().context("create a file")?;
-        let text = read(&folder.join(OBSERVABILITY))?.replacen("profiles: [logs]", "profile: logs", 1);
+        let text = read(&folder.join(OBSERVABILITY))?.replacen("mem_limit:", "mem_limits:", 1);
         std::fs::write(bad.path(), text).context("write a Compose file")?;
-        refused(check().arg(bad.path()), "the key `profile`", "profile")?;
-        Ok("3 files; refuses the key `profile`".to_owned())
+        refused(check().arg(bad.path()), "the key `mem_limits`", "mem_limits")?;
+        Ok(format!("{} files; refuses the key `mem_limits`", LAYERS.len()))
     });
     let loader = steps.take("images: Compose's loader", || Ok((containers::compose(tools)?, "compose-go".to_owned())));
     let Some(loader) = loader else { return };
@@ -60,12 +63,13 @@ pub(super) fn check(root: &Path, tools: &Path, steps: &mut Steps) {
             ("kafka-data:/var/lib/kafka/data", "nowhere:/var/lib/kafka/data", "nowhere"),
             ("redis: { condition", "rediss: { condition", "rediss"),
             ("mem_limit: 512m", "mem_limit: many", "many"),
+            ("  kafka:\n    image", "  other:\n    image", "kafka"),
         ] {
             let file = work.path().join(FULL);
             std::fs::write(&file, text.replacen(from, to, 1)).context("write a Compose file")?;
             refused(Command::new(&loader).arg(folder.join(CORE)).arg(&file), to, word)?;
         }
-        Ok("an undeclared volume, an unknown service, a size that is none".to_owned())
+        Ok("an undeclared volume, services that are not there, a size that is none".to_owned())
     });
 }
 
@@ -139,7 +143,7 @@ fn unused(folder: &Path, mounted: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<Stri
     let mut unused = Vec::new();
     for entry in std::fs::read_dir(folder).context("list the files of Compose")? {
         let path = entry.context("list the files of Compose")?.path();
-        let is_layer = [CORE, FULL, OBSERVABILITY].iter().any(|layer| path.ends_with(layer));
+        let is_layer = LAYERS.iter().any(|layer| path.ends_with(layer));
         if !is_layer && !mounted.iter().any(|source| source.starts_with(&path)) {
             unused.push(format!("{}: no service mounts it", path.display()));
         }
