@@ -19,6 +19,7 @@ use tonic_health::ServingStatus;
 pub struct GrpcConfig {
     /// `host:port` or `unix:/path`.
     pub listen: String,
+    /// Connections at once; more wait.
     pub max_connections: usize,
     /// Calls in progress on one connection.
     pub max_streams: u32,

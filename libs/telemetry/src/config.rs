@@ -46,8 +46,11 @@ pub struct TelemetryConfig {
     pub otlp_timeout: HumanDuration,
     /// A trace or log file beyond this size is renamed to `<name>.1` (which is replaced) and begun anew.
     pub file_limit: ByteSize,
+    /// Where log lines go: `stdout`, `stderr`, `off` or `{ file = "PATH" }`.
     pub logs: LogTarget,
+    /// The least important lines that are written: `trace`, `debug`, `info`, `warn` or `error`.
     pub log_level: crate::LogLevel,
+    /// Which per-request lines are written: `sampled` (those whose trace is kept and a share of the others) or `all`.
     pub request_logs: RequestLogs,
     /// Share of normal traces that are kept.
     pub sample_normal: f64,

@@ -7,6 +7,7 @@ mod cluster;
 mod dashboards;
 mod faults;
 mod metrics;
+mod reference;
 mod tidy;
 mod tools;
 
@@ -38,6 +39,8 @@ enum Task {
     Faults(faults::FaultsArgs),
     /// Write the table of metrics
     Metrics,
+    /// Write the references of settings and of gRPC
+    Reference,
     /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
     Tidy,
     /// Install real tools for tests, and print where they are
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Metrics => metrics::run(),
+        Task::Reference => reference::run(),
         Task::Tidy => tidy::run(),
         Task::Tools(args) => tools::run(&args),
     };

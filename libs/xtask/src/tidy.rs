@@ -38,6 +38,7 @@ fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
         problems.extend(grafana::problems(dashboard.name, &json, &known));
     }
     problems.extend(documents::problems(root, &known)?);
+    problems.extend(crate::reference::stale(root)?);
     Ok(problems)
 }
 

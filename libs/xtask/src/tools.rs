@@ -5,10 +5,12 @@
 //! Removing the folder is how to get newer ones.
 
 mod chdb;
+pub(crate) mod containers;
 mod debian;
 pub(crate) mod go;
 pub(crate) mod kafka;
 pub(crate) mod kubernetes;
+pub(crate) mod packages;
 mod prometheus;
 mod redis;
 pub(crate) mod terraform;

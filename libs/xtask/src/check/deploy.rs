@@ -3,14 +3,17 @@
 //! The tools are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run builds some of them
 //! from Go's module registry, the next ones do not.
 
+mod api;
 mod cluster;
 mod helm;
+mod images;
 mod steps;
 mod terraform;
 
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use steps::Steps;
 
 #[derive(Debug, Args)]
@@ -25,6 +28,10 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// OpenAPI document, protos, and the references written from sources
+    Api,
+    /// Dockerfile, bake file, a packaged program, and the layers of Compose
+    Images,
     /// The chart, rendered and judged without a cluster
     Helm,
     /// The chart on a control plane with simulated nodes
@@ -39,10 +46,25 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
     let mut steps = Steps::default();
     for part in parts {
         match *part {
+            Part::Api => api::run(&root, args.attune.as_deref(), &mut steps)?,
+            Part::Images => images::run(&root, args.attune.as_deref(), &mut steps)?,
             Part::Helm => helm::run(&mut steps, &root, args.attune.as_deref()),
             Part::Cluster => cluster::run(&mut steps, &root),
             Part::Terraform => terraform::run(&mut steps, &root),
         }
     }
     steps.report()
+}
+
+/// That a tool refuses what is wrong, and says the word. A check that takes everything shows nothing.
+fn refused(command: &mut Command, what: &str, word: &str) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        bail!("{what} was taken");
+    }
+    if !said.contains(word) {
+        bail!("{what} was refused without a word of {word}: {}", said.trim());
+    }
+    Ok(())
 }

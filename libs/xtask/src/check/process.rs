@@ -78,9 +78,16 @@ pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBu
 /// A platform of seven processes with its state in `work`, and its ready line.
 pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
     let mut command = Command::new(attune);
-    command.args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"]).arg(work.join("state"));
-    let log = work.join("attune.log");
-    let mut platform = Server::start("attune", command.args(more).stdout(Stdio::piped()), &log)?;
+    command
+        .args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"])
+        .arg(work.join("state"))
+        .args(more);
+    ready(&mut command, &work.join("attune.log"))
+}
+
+/// What `attune up --json` starts, once it is ready, and its ready line.
+pub(super) fn ready(command: &mut Command, log: &Path) -> anyhow::Result<(Server, Value)> {
+    let mut platform = Server::start("attune", command.stdout(Stdio::piped()), log)?;
     let mut line = String::new();
     BufReader::new(platform.child.stdout.take().context("read attune's ready line")?)
         .read_line(&mut line)
