@@ -5,6 +5,7 @@ mod cargo;
 mod check;
 mod dashboards;
 mod faults;
+mod loadtest;
 mod metrics;
 mod tidy;
 mod tools;
@@ -33,6 +34,8 @@ enum Task {
     Dashboards(dashboards::DashboardsArgs),
     /// Break the platform on Kafka and Redis under load, and compare what is left with what was acknowledged
     Faults(faults::FaultsArgs),
+    /// Put a question of `loadtest/` to a platform, and write a report
+    Loadtest(loadtest::LoadtestArgs),
     /// Write the table of metrics
     Metrics,
     /// Check what the compiler does not see: rules, dashboards, runbooks and documents against the catalogue
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Check(check) => check::run(check),
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Faults(args) => faults::run(&args),
+        Task::Loadtest(args) => loadtest::run(&args),
         Task::Metrics => metrics::run(),
         Task::Tidy => tidy::run(),
         Task::Tools(args) => tools::run(&args),

@@ -3,6 +3,7 @@
 //! The tools are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run builds some of them
 //! from Go's module registry, the next ones do not.
 
+mod load;
 mod steps;
 
 use clap::{Args, ValueEnum};
@@ -21,14 +22,19 @@ pub(crate) struct DeployArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {}
+enum Part {
+    /// Load tests: k6 and goose against a platform
+    Load,
+}
 
 pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
     let root = crate::root();
     let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
     let mut steps = Steps::default();
     for part in parts {
-        match *part {}
+        match part {
+            Part::Load => load::check(&mut steps, &root, args.attune.as_deref()),
+        }
     }
     steps.report()
 }

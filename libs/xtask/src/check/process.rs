@@ -23,20 +23,20 @@ pub(crate) fn said(command: &mut Command, what: &str) -> anyhow::Result<String> 
 }
 
 /// A server that is told to end with the value, and killed when it does not.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     name: &'static str,
 }
 
 impl Server {
-    pub(super) fn start(name: &'static str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let output = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let child = command.stdin(Stdio::null()).stderr(output).spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { child, name })
     }
 
     /// Waits until somebody listens there.
-    pub(super) fn wait_for(&mut self, address: &str, limit: Duration) -> anyhow::Result<()> {
+    pub(crate) fn wait_for(&mut self, address: &str, limit: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + limit;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait().context("look after a server")? {
@@ -66,7 +66,7 @@ impl Drop for Server {
 }
 
 /// The program as it is now, unless one was named.
-pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
@@ -76,7 +76,7 @@ pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBu
 }
 
 /// A platform of seven processes with its state in `work`, and its ready line.
-pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
+pub(crate) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
     let mut command = Command::new(attune);
     command.args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"]).arg(work.join("state"));
     let log = work.join("attune.log");
@@ -92,7 +92,7 @@ pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::R
 }
 
 /// Addresses that are free now, no two the same.
-pub(super) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
+pub(crate) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
     let listeners: Vec<_> =
         (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
     let mut addresses = [const { String::new() }; N];
@@ -103,7 +103,7 @@ pub(super) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
 }
 
 /// One request over a connection of its own: status and body.
-pub(super) fn ask(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).context("set a timeout")?;
     let length = body.len();
