@@ -213,8 +213,7 @@ const GRACE: f64 = 30.0;
 
 impl LoadtestArgs {
     fn parameters<'a>(&'a self, edges: &[String], run: &str) -> Vec<(&'a str, String)> {
-        let mut all =
-            vec![("EDGE", edges.join(",")), ("SEED", self.seed.to_string()), ("RUN", run.to_owned())];
+        let mut all = vec![("EDGE", edges.join(",")), ("SEED", self.seed.to_string()), ("RUN", run.to_owned())];
         all.extend(self.rate.map(|rate| ("RATE", rate.to_string())));
         all.extend(self.duration.map(|duration| ("DURATION", format!("{duration}s"))));
         all.extend(self.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -318,12 +317,20 @@ fn facts(
         None => format!("attune up --separate, {}", args.engines.name()),
     };
     Ok(vec![
-        ("began", process::said(Command::new("date").args(["-u", "+%F %H:%M UTC"]), "ask for the date")?.trim().to_owned()),
+        (
+            "began",
+            process::said(Command::new("date").args(["-u", "+%F %H:%M UTC"]), "ask for the date")?.trim().to_owned(),
+        ),
         ("machine", machine::name()),
         ("load average of the machine, before and after", watched.load()),
         ("platform", platform),
         ("load generator", format!("{}, on the same machine", k6.version()?)),
-        ("feedback", format!("{acknowledged} events acknowledged, {logged} on the log, {unanswered} unanswered at the end, {again} on the log twice")),
+        (
+            "feedback",
+            format!(
+                "{acknowledged} events acknowledged, {logged} on the log, {unanswered} unanswered at the end, {again} on the log twice"
+            ),
+        ),
     ])
 }
 

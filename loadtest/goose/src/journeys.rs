@@ -76,7 +76,8 @@ fn transaction(step: Step, tally: &Arc<Tally>) -> Transaction {
         Box::pin(async move {
             // Taken out and put back, because a visitor and goose's user are both changed by a step.
             let known = user.get_session_data::<Visitor>().cloned();
-            let mut visitor = known.filter(|_| !matches!(step, Step::Arrive)).unwrap_or_else(|| Visitor::arrive(&tally));
+            let mut visitor =
+                known.filter(|_| !matches!(step, Step::Arrive)).unwrap_or_else(|| Visitor::arrive(&tally));
             let done = match step {
                 Step::Arrive => Ok(()),
                 Step::Page(page, query) => visitor.visit(user, page, query).await,

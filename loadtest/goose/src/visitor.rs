@@ -57,7 +57,12 @@ impl Visitor {
     }
 
     /// Asks for a page and tells what was seen of the one before.
-    pub(crate) async fn visit(&mut self, user: &mut GooseUser, page: PageType, query: Option<&str>) -> TransactionResult {
+    pub(crate) async fn visit(
+        &mut self,
+        user: &mut GooseUser,
+        page: PageType,
+        query: Option<&str>,
+    ) -> TransactionResult {
         let item = self.opened.take().filter(|_| page == PageType::Product);
         // A product page needs a product: who clicked nothing looks at the shop's front once more.
         let page = if page == PageType::Product && item.is_none() { PageType::Home } else { page };

@@ -70,9 +70,10 @@ pub(crate) fn page(outcome: &Outcome) -> String {
 }
 
 fn phases(outcome: &Outcome) -> String {
-    let mut table = "<table><tr><th>phase</th><th>pages</th><th>p50 ms</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th>\
+    let mut table =
+        "<table><tr><th>phase</th><th>pages</th><th>p50 ms</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th>\
                      <th>refused</th><th>hits, listings</th><th>hits, all</th><th>degraded</th></tr>"
-        .to_owned();
+            .to_owned();
     for (_, phase) in outcome.ran.series.phases() {
         let latency = format!("http_req_duration{{name:personalize,phase:{phase}}}");
         let ms = |figure: &str| outcome.ran.figure(&latency, figure).map_or("-".to_owned(), |ms| format!("{ms:.1}"));
@@ -93,7 +94,8 @@ fn phases(outcome: &Outcome) -> String {
             share(format!("degraded{{phase:{phase}}}")),
         );
     }
-    table + "</table>\n<p>The edge asks the origin for every product page and every search, by design: listings are the \
+    table
+        + "</table>\n<p>The edge asks the origin for every product page and every search, by design: listings are the \
              other pages. Degraded is level 2 or worse, without the holdout.</p>\n"
 }
 
@@ -108,8 +110,7 @@ fn over_time(outcome: &Outcome) -> String {
         .take_while(|at| *at <= last)
         .map(|at| (at, if step < 60.0 { format!("{at:.0} s") } else { format!("{:.0} min", at / 60.0) }))
         .collect();
-    let mut marks: Vec<_> =
-        outcome.ran.series.phases().into_iter().map(|(at, phase)| (at, phase.to_owned())).collect();
+    let mut marks: Vec<_> = outcome.ran.series.phases().into_iter().map(|(at, phase)| (at, phase.to_owned())).collect();
     let begin = outcome.ran.series.begin() as f64;
     marks.extend(outcome.faults.iter().map(|fault| (fault.at - begin, fault.name.clone())));
     let plot = |title, scale, at_least, bound| Plot {
@@ -151,12 +152,10 @@ fn over_time(outcome: &Outcome) -> String {
             })
             .collect(),
     };
-    let hits =
-        [share("listings", &|s| (s.listing_hits, s.listing)), share("all pages", &|s| (s.hits, s.answers))];
+    let hits = [share("listings", &|s| (s.listing_hits, s.listing)), share("all pages", &|s| (s.hits, s.answers))];
     svg.push_str(&plot("Share of pages that the edge's caches answered", Scale::Linear, 1.0, Some(0.82)).lines(&hits));
 
-    let levels: Vec<_> =
-        moments.iter().map(|m| (m.at, m.sum.levels.iter().map(|n| f64::from(*n)).collect())).collect();
+    let levels: Vec<_> = moments.iter().map(|m| (m.at, m.sum.levels.iter().map(|n| f64::from(*n)).collect())).collect();
     let names: [&str; LEVELS] = ["0 fresh", "1 stale", "2 no ranking", "3 cohort", "4 global", "5 static"];
     svg.push_str(&plot("Level of pages, share", Scale::Linear, 1.0, None).shares(&names, &levels));
 

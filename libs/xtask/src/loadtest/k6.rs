@@ -53,6 +53,13 @@ impl K6 {
         serde_json::from_slice(&output.stdout).with_context(|| format!("read what k6 says of {}", script.display()))
     }
 
+    /// Runs a script that needs no platform and whose thresholds must hold.
+    pub(crate) fn test(&self, script: &Path) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--quiet", "--no-color", "--no-usage-report"]).arg(script);
+        crate::check::process::said(&mut command, &format!("run {}", script.display())).map(drop)
+    }
+
     /// Runs a script to its end. Its words go to `folder/k6.log`.
     pub(crate) fn run(&self, script: &Path, parameters: &[(&str, String)], folder: &Path) -> anyhow::Result<Ran> {
         let summary = folder.join("summary.json");

@@ -26,6 +26,13 @@ pub(super) fn check(steps: &mut Steps, root: &Path, named: Option<&Path>) {
     let goose = steps.take("load: goose builds and its tests pass", || goose(root));
     let Some(k6) = k6 else { return };
     steps.check("load: k6 takes every script", || inspect(&k6, root));
+    steps.check("load: visitors come as the model says", || {
+        k6.test(&root.join("loadtest/k6/test/model.js"))?;
+        // A popularity that the test does not expect.
+        let flat = altered(root, "lib/users.js", "Math.pow(rank, -alpha)", "Math.pow(rank, -alpha / 2)")?;
+        refused(k6.test(&flat.path().join("test/model.js")), "thresholds on metrics 'checks'")?;
+        Ok("and another popularity is refused".to_owned())
+    });
     steps.check("load: an unknown option is refused", || refuse_unknown(&k6, root));
     let platform = steps.take("load: a platform of seven processes", || {
         let attune = process::attune(root, named)?;
@@ -84,7 +91,7 @@ fn inspect(k6: &K6, root: &Path) -> anyhow::Result<String> {
 fn altered(root: &Path, file: &str, from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
     let work = tempfile::tempdir().context("create a folder for altered scripts")?;
     let source = root.join("loadtest/k6");
-    for part in ["", "lib"] {
+    for part in ["", "lib", "test"] {
         fs::create_dir_all(work.path().join(part)).context("create a folder for altered scripts")?;
         for entry in fs::read_dir(source.join(part)).context("list the scripts")? {
             let path = entry.context("list the scripts")?.path();
@@ -164,7 +171,11 @@ fn journeys(goose: &Path, attune: &Path, edge: &str) -> anyhow::Result<String> {
     let acknowledged = of("events_acknowledged")?;
     let unanswered = of("events_sent")? - acknowledged - of("events_rejected")?;
     Counted { acknowledged, unanswered, logged, again }.check()?;
-    Ok(format!("{} requests, {} failed, {acknowledged} events acknowledged, {logged} on the log", of("requests")?, of("failed")?))
+    Ok(format!(
+        "{} requests, {} failed, {acknowledged} events acknowledged, {logged} on the log",
+        of("requests")?,
+        of("failed")?
+    ))
 }
 
 fn goose_command(goose: &Path, edge: &str, time: &str, run: &str) -> Command {
@@ -186,15 +197,14 @@ fn refuse_silence(goose: &Path) -> anyhow::Result<String> {
 
 fn cross(k6: &K6, root: &Path, edge: &str) -> anyhow::Result<String> {
     let strict = altered(root, "lib/slo.js", "['p(95)<100']", "['p(95)<0.001']")?;
-    let honest = altered(root, "lib/slo.js", "['p(95)<100']", "['p(95)<100' ]")?;
     let cases = [
-        (&strict, edge, "http_req_duration{name:personalize,phase:measured}"),
+        (strict.path().join("smoke.js"), edge, "http_req_duration{name:personalize,phase:measured}"),
         // Nobody answers: that is an error rate of one, not a run without samples.
-        (&honest, NOBODY, "http_req_failed{name:personalize,phase:measured}"),
+        (Question::Smoke.script(root), NOBODY, "http_req_failed{name:personalize,phase:measured}"),
     ];
-    for (scripts, edge, metric) in cases {
+    for (script, edge, metric) in cases {
         let work = tempfile::tempdir().context("create a folder for a run")?;
-        let ran = k6.run(&scripts.path().join("smoke.js"), &parameters(edge, "4s", "check-cross"), work.path())?;
+        let ran = k6.run(&script, &parameters(edge, "4s", "check-cross"), work.path())?;
         let crossed = ran.thresholds().iter().any(|(name, _, held)| name == metric && !held);
         if ran.code != CROSSED || !crossed {
             bail!("{metric} of a run against {edge} did not fail: k6 ended with {}", ran.code);
@@ -220,7 +230,8 @@ fn faults(root: &Path, platform: &Platform) -> anyhow::Result<String> {
     ] {
         refused(said(&mut call(arguments), "faults.sh"), why)?;
     }
-    let pid = platform.ready.as_ref().and_then(|ready| ready["pids"]["ranking"].as_u64()).context("find ranking's pid")?;
+    let pid =
+        platform.ready.as_ref().and_then(|ready| ready["pids"]["ranking"].as_u64()).context("find ranking's pid")?;
     let state = || fs::read_to_string(format!("/proc/{pid}/stat")).map(|text| text.contains(") T "));
     let mut freezing = call(&["freeze", "ranking", "1"]).spawn().context("start faults.sh")?;
     std::thread::sleep(Duration::from_millis(500));
