@@ -56,14 +56,14 @@ fn goose(root: &Path) -> anyhow::Result<(PathBuf, String)> {
     let target = root.join("target/goose");
     let cargo = |task: &str| {
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&folder).args([task, "--release", "--locked", "--target-dir"]).arg(&target);
+        cargo.current_dir(&folder).args([task, "--locked", "--target-dir"]).arg(&target);
         cargo.env("CARGO_INCREMENTAL", "0");
         cargo
     };
     said(&mut cargo("build"), "build attune-goose")?;
     let tested = said(&mut cargo("test"), "test attune-goose")?;
     let passed = tested.lines().find(|line| line.starts_with("test result: ok")).context("find goose's test result")?;
-    Ok((target.join("release/attune-goose"), passed.trim_start_matches("test result: ").to_owned()))
+    Ok((target.join("debug/attune-goose"), passed.trim_start_matches("test result: ").to_owned()))
 }
 
 fn inspect(k6: &K6, root: &Path) -> anyhow::Result<String> {
