@@ -7,7 +7,7 @@ mod load;
 mod steps;
 
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use steps::Steps;
 
