@@ -13,7 +13,7 @@ const stages = [
 ];
 
 export const options = all(arrivals(rate, stages), {
-  ...valid, ...watched('warm'), ...objectives('usual'), ...objectives('more'), ...objectives('stress'),
+  ...valid, ...watched('warm'), ...watched('rise'), ...objectives('usual'), ...objectives('more'), ...objectives('stress'),
 });
 export { setup, handleSummary } from './lib/run.js';
 export const page = (data) => visit(data);

@@ -142,8 +142,9 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
-    let root = crate::root();
+    let root = crate::root().canonicalize().context("find the repository")?;
     let tools = crate::tools::folder()?;
+    std::fs::create_dir_all(&tools).with_context(|| format!("create {}", tools.display()))?;
     let k6 = K6::installed(&tools)?;
     let attune = process::attune(&root, args.attune.as_deref())?;
     let name = format!("{}-{}", args.question.name(), unix_seconds() as u64);
@@ -162,6 +163,7 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     }
 
     eprintln!("{name}: {length:.0} s, against {}", platform.edges.join(", "));
+    let began = date()?;
     let watch = Watch::start();
     let (ran, faults) = thread::scope(|scope| {
         let begun = Instant::now();
@@ -193,7 +195,7 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     let outcome = Outcome {
         question: args.question,
         command: args.command(),
-        facts: facts(args, &k6, counted, &watched)?,
+        facts: facts(args, &k6, began, counted, &watched)?,
         verdicts: verdicts(&ran, counted),
         ran,
         faults,
@@ -308,6 +310,7 @@ fn verdicts(ran: &Ran, counted: Counted) -> Vec<(String, Result<String, String>)
 fn facts(
     args: &LoadtestArgs,
     k6: &K6,
+    began: String,
     counted: Counted,
     watched: &Watched,
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
@@ -317,10 +320,7 @@ fn facts(
         None => format!("attune up --separate, {}", args.engines.name()),
     };
     Ok(vec![
-        (
-            "began",
-            process::said(Command::new("date").args(["-u", "+%F %H:%M UTC"]), "ask for the date")?.trim().to_owned(),
-        ),
+        ("began", began),
         ("machine", machine::name()),
         ("load average of the machine, before and after", watched.load()),
         ("platform", platform),
@@ -376,6 +376,11 @@ fn print(outcome: &Outcome, counted: Counted, report: &Path, args: &LoadtestArgs
 
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
+}
+
+fn date() -> anyhow::Result<String> {
+    let said = said(Command::new("date").args(["-u", "+%F %H:%M UTC"]), "ask for the date")?;
+    Ok(said.trim().to_owned())
 }
 
 fn unix_seconds() -> f64 {

@@ -11,5 +11,7 @@ export function spike(factor, during) {
     [duration * 0.3, rate, 'before'], [rise, rate * factor, 'rise'], [duration * 0.3, rate * factor, 'spike'],
     [rise, rate, 'fall'], [duration * 0.4 - 2 * rise, rate, 'after'],
   ];
-  return all(arrivals(rate, stages), { ...valid, ...watched('before'), ...during('spike'), ...objectives('after') });
+  return all(arrivals(rate, stages), {
+    ...valid, ...watched('before'), ...watched('rise'), ...during('spike'), ...watched('fall'), ...objectives('after'),
+  });
 }

@@ -76,6 +76,10 @@ fn phases(outcome: &Outcome) -> String {
             .to_owned();
     for (_, phase) in outcome.ran.series.phases() {
         let latency = format!("http_req_duration{{name:personalize,phase:{phase}}}");
+        // k6 keeps the figures of those phases only that a threshold names.
+        if outcome.ran.count(&latency) == 0 {
+            continue;
+        }
         let ms = |figure: &str| outcome.ran.figure(&latency, figure).map_or("-".to_owned(), |ms| format!("{ms:.1}"));
         let share = |metric: String| outcome.ran.figure(&metric, "rate").map_or("-".to_owned(), super::percent);
         let _ = write!(
@@ -117,6 +121,7 @@ fn over_time(outcome: &Outcome) -> String {
         title,
         scale,
         at_least,
+        until: last,
         ticks: ticks.clone(),
         marks: marks.clone(),
         bound,
@@ -179,6 +184,7 @@ fn percentiles(seconds: &[Second]) -> String {
         title: "Latency of pages by percentile, ms",
         scale: Scale::Logarithmic,
         at_least: 100.0,
+        until: deepest,
         ticks: ticks.map(|(nines, word)| (nines, word.to_owned())).collect(),
         marks: Vec::new(),
         bound: Some(100.0),

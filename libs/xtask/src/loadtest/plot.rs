@@ -29,6 +29,8 @@ pub(crate) struct Plot<'a> {
     pub(crate) scale: Scale,
     /// The least upper end of the vertical axis.
     pub(crate) at_least: f64,
+    /// The least right end of the horizontal axis.
+    pub(crate) until: f64,
     /// Words at places of the horizontal axis, below it.
     pub(crate) ticks: Vec<(f64, String)>,
     /// Words at places of the horizontal axis, with a line through the plot.
@@ -87,8 +89,9 @@ impl Plot<'_> {
         let x = |value: f64| across(value, from, to);
         let y = |share: f64| HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
         let mut svg = self.frame(&[0.0, 0.25, 0.5, 0.75, 1.0], x, y);
-        let width = (WIDTH - LEFT - RIGHT) / moments.len().max(1) as f64;
-        for (at, parts) in moments {
+        let ends = moments.iter().skip(1).map(|(at, _)| *at).chain([to]);
+        for ((at, parts), end) in moments.iter().zip(ends) {
+            let width = x(end) - x(*at);
             let all: f64 = parts.iter().sum();
             let mut below = 0.0;
             for (part, colour) in parts.iter().zip(COLOURS).filter(|(part, _)| **part > 0.0) {
@@ -106,7 +109,8 @@ impl Plot<'_> {
 
     fn extent(&self, xs: impl Iterator<Item = f64>) -> (f64, f64) {
         let ticks = self.ticks.iter().map(|(x, _)| *x);
-        let (from, to) = xs.chain(ticks).fold((f64::MAX, f64::MIN), |(from, to), x| (from.min(x), to.max(x)));
+        let xs = xs.chain(ticks).chain([self.until]);
+        let (from, to) = xs.fold((f64::MAX, f64::MIN), |(from, to), x| (from.min(x), to.max(x)));
         if from < to { (from, to) } else { (0.0, 1.0) }
     }
 
@@ -196,7 +200,15 @@ mod tests {
     use super::*;
 
     fn plot(scale: Scale) -> Plot<'static> {
-        Plot { title: "a < b", scale, at_least: 1.0, ticks: Vec::new(), marks: Vec::new(), bound: Some(100.0) }
+        Plot {
+            title: "a < b",
+            scale,
+            at_least: 1.0,
+            until: 1.0,
+            ticks: Vec::new(),
+            marks: Vec::new(),
+            bound: Some(100.0),
+        }
     }
 
     #[test]
