@@ -11,7 +11,7 @@ mod series;
 
 pub(crate) use k6::{CROSSED, K6, Ran};
 pub(crate) use log::{Counted, count};
-pub(crate) use platform::{Engines, Platform};
+pub(crate) use platform::{Engines, Filled, Platform};
 
 use crate::check::process::{self, said};
 use anyhow::{Context as _, bail};
@@ -49,6 +49,9 @@ pub(crate) struct LoadtestArgs {
     /// What the platform that is started is filled from; the simulated shop without it
     #[arg(long, value_name = "DIR", conflicts_with = "edge")]
     data: Option<PathBuf>,
+    /// A state folder that is filled, of a platform that is stopped: the platform that is started gets a copy
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["edge", "data", "engines"])]
+    state: Option<PathBuf>,
     /// What breaks processes, called as READY ACTION NAME SECONDS
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -153,7 +156,10 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
 
     let mut platform = match &args.edge {
         Some(edge) => Platform::there(edge, args.ready.as_deref())?,
-        None => Platform::start(&attune, args.engines, args.data.as_deref(), args.question)?,
+        None => {
+            let filled = Filled { data: args.data.as_deref(), state: args.state.as_deref() };
+            Platform::start(&attune, args.engines, filled, args.question)?
+        }
     };
     let script = args.question.script(&root);
     let parameters = args.parameters(&platform.edges, &name);

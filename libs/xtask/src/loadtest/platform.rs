@@ -33,6 +33,14 @@ impl Engines {
     }
 }
 
+/// What a platform is filled from; the simulated shop without either.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Filled<'a> {
+    pub(crate) data: Option<&'a Path>,
+    /// A state folder to copy.
+    pub(crate) state: Option<&'a Path>,
+}
+
 /// What to load and where its parts are. What the run started ends with it, in the order of the fields.
 pub(crate) struct Platform {
     pub(crate) edges: Vec<String>,
@@ -65,12 +73,16 @@ impl Platform {
     pub(crate) fn start(
         attune: &Path,
         engines: Engines,
-        data: Option<&Path>,
+        filled: Filled<'_>,
         question: Question,
     ) -> anyhow::Result<Self> {
         let work = tempfile::tempdir().context("create a folder for the platform")?;
         let mut more: Vec<OsString> = Vec::new();
-        if let Some(data) = data {
+        if let Some(state) = filled.state {
+            let mut copy = Command::new("cp");
+            process::said(copy.arg("-a").arg(state).arg(work.path().join("state")), "copy the state folder")?;
+        }
+        if let Some(data) = filled.data {
             more.extend(["--data".into(), data.into()]);
         }
         let (mut kafka, mut redis) = (None, None);

@@ -3,7 +3,7 @@
 
 use super::steps::Steps;
 use crate::check::process::{self, said};
-use crate::loadtest::{CROSSED, Counted, Engines, K6, Platform, Question, count};
+use crate::loadtest::{CROSSED, Counted, Engines, Filled, K6, Platform, Question, count};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub(super) fn check(steps: &mut Steps, root: &Path, named: Option<&Path>) {
     steps.check("load: an unknown option is refused", || refuse_unknown(&k6, root));
     let platform = steps.take("load: a platform of seven processes", || {
         let attune = process::attune(root, named)?;
-        let platform = Platform::start(&attune, Engines::Embedded, None, Question::Smoke)?;
+        let platform = Platform::start(&attune, Engines::Embedded, Filled::default(), Question::Smoke)?;
         let edge = platform.edges.join(",");
         Ok(((attune, platform), edge))
     });
