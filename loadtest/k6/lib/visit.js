@@ -53,9 +53,9 @@ export function visit(data, route) {
   const elapsed = begun - exec.scenario.startTime;
   const tags = { phase: phaseAt(elapsed) };
   const session = take(begun);
-  if (route) route(session, elapsed);
   const batches = due(begun);
   const asked = questions.length > 0 && questions[0].due <= begun ? [questions.shift()] : [];
+  if (route) [session, ...batches.map((batch) => batch.session), ...asked.map((one) => one.session)].forEach((one) => route(one, elapsed));
   const requests = [page(session, edges[session.edge], tags)];
   requests.push(...batches.map((batch) => feedback(batch, tags)), ...asked.map((one) => explanation(one, tags)));
   const responses = http.batch(requests);
