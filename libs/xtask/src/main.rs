@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod dashboards;
 mod faults;
+mod loadtest;
 mod metrics;
 mod reference;
 mod tidy;
@@ -37,6 +38,8 @@ enum Task {
     Dashboards(dashboards::DashboardsArgs),
     /// Break the platform on Kafka and Redis under load, and compare what is left with what was acknowledged
     Faults(faults::FaultsArgs),
+    /// Put a question of `loadtest/` to a platform, and write a report
+    Loadtest(loadtest::LoadtestArgs),
     /// Write the table of metrics
     Metrics,
     /// Write the references of settings and of gRPC
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Dashboards(args) => dashboards::run(&args),
         Task::Faults(args) => faults::run(&args),
+        Task::Loadtest(args) => loadtest::run(&args),
         Task::Metrics => metrics::run(),
         Task::Reference => reference::run(),
         Task::Tidy => tidy::run(),

@@ -7,6 +7,7 @@ mod api;
 mod cluster;
 mod helm;
 mod images;
+mod load;
 mod steps;
 mod terraform;
 
@@ -38,6 +39,8 @@ enum Part {
     Cluster,
     /// The modules against the schemas of their providers, and the part of Kubernetes on a control plane
     Terraform,
+    /// Load tests: k6 and goose against a platform
+    Load,
 }
 
 pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
@@ -51,6 +54,7 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
             Part::Helm => helm::run(&mut steps, &root, args.attune.as_deref()),
             Part::Cluster => cluster::run(&mut steps, &root),
             Part::Terraform => terraform::run(&mut steps, &root),
+            Part::Load => load::check(&mut steps, &root, args.attune.as_deref()),
         }
     }
     steps.report()

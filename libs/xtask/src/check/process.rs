@@ -66,7 +66,7 @@ impl Drop for Server {
 }
 
 /// The program as it is now, unless one was named.
-pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
@@ -76,7 +76,7 @@ pub(super) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBu
 }
 
 /// A platform of seven processes with its state in `work`, and its ready line.
-pub(super) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
+pub(crate) fn platform(attune: &Path, work: &Path, more: &[&OsStr]) -> anyhow::Result<(Server, Value)> {
     let mut command = Command::new(attune);
     command
         .args(["up", "--separate", "--json", "--listen", "127.0.0.1:0", "--state"])
@@ -110,7 +110,7 @@ pub(crate) fn free_addresses<const N: usize>() -> anyhow::Result<[String; N]> {
 }
 
 /// One request over a connection of its own: status and body.
-pub(super) fn ask(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).context("set a timeout")?;
     let length = body.len();
