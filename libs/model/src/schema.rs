@@ -95,7 +95,7 @@ impl FeatureSchema {
         &'a self,
         attributes: &'a UserAttributes,
     ) -> impl Iterator<Item = (&'a str, Option<usize>)> {
-        self.attribute_columns().map(|(name, values)| {
+        self.attribute_columns().map(move |(name, values)| {
             let place = match attributes.get(&name[USER_PREFIX.len()..]) {
                 None | Some("") => Some(0),
                 Some(value) => values.iter().skip(1).position(|known| known == value).map(|at| at + 1),

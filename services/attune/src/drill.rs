@@ -128,8 +128,7 @@ struct Folder {
 impl Folder {
     fn open(state: Option<PathBuf>) -> anyhow::Result<Self> {
         let is_temporary = state.is_none();
-        let root =
-            state.unwrap_or_else(|| std::env::temp_dir().join(format!("attune-drill-{}", std::process::id())));
+        let root = state.unwrap_or_else(|| std::env::temp_dir().join(format!("attune-drill-{}", std::process::id())));
         if root.join("FORMAT").exists() {
             let message = "is the state folder of a platform; a drill keeps folders of its own in --state";
             return Err(output::bad_usage(format!("{} {message}", root.display())));

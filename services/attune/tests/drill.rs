@@ -97,9 +97,9 @@ fn each_drill_finds_its_cause() {
 fn leftover(folder: &Path) -> bool {
     let folder = folder.to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    processes.filter_map(|path| std::fs::read(path.join("cmdline")).ok()).any(|line| {
-        String::from_utf8_lossy(&line).contains(&folder)
-    })
+    processes
+        .filter_map(|path| std::fs::read(path.join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(&folder))
 }
 
 #[test]
@@ -118,7 +118,8 @@ fn what_it_cannot_do_is_said_in_a_line() {
     assert!(text.contains("is the state folder of a platform"), "{text}");
     // An engine that is not there.
     let none = tempfile::tempdir().unwrap();
-    let nothing = drill("redis-down", &none.path().join("drill")).env("ATTUNE_TOOLS", none.path()).env("PATH", "").output();
+    let nothing =
+        drill("redis-down", &none.path().join("drill")).env("ATTUNE_TOOLS", none.path()).env("PATH", "").output();
     let nothing = nothing.unwrap();
     assert_eq!(nothing.status.code(), Some(75));
     let text = String::from_utf8(nothing.stderr).unwrap();

@@ -219,8 +219,9 @@ impl Finish<'_> {
     fn histograms(&self) -> Histograms {
         let column = |at: usize| self.rows.features.iter().skip(at).step_by(self.rows.width).copied();
         let named = COLUMNS.iter().enumerate();
-        let mut histograms: Histograms =
-            named.filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?))).collect();
+        let mut histograms: Histograms = named
+            .filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?)))
+            .collect();
         let mut first = FIXED;
         for (name, values) in self.schema.attribute_columns() {
             let counts: Vec<u64> =

@@ -26,7 +26,13 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     embedder.freeze();
     stage.breaks(format!("the embedder's process {} stands still", embedder.pid));
     stage.signal("the embedder answers no scrape", "up{job=\"embedder\"} == 0", PATIENCE).await?;
-    stage.signal("pages at level 1 and worse, a second", "sum(rate(personalization_level_total{level!=\"0\"}[20s])) > 0", PATIENCE).await?;
+    stage
+        .signal(
+            "pages at level 1 and worse, a second",
+            "sum(rate(personalization_level_total{level!=\"0\"}[20s])) > 0",
+            PATIENCE,
+        )
+        .await?;
     let fired = stage.fires(&alert, PATIENCE, |_| true).await?;
 
     // The runbook's diagnosis, in its order.
@@ -108,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_first_that_explains_it_is_named() {
-        let signs = |arriving, log_errors, up, index, state| Signs { arriving, log_errors, up, index, state }.conclude();
+        let signs =
+            |arriving, log_errors, up, index, state| Signs { arriving, log_errors, up, index, state }.conclude();
         assert_eq!(signs(5.0, 0.0, false, true, Some('T')), Some(Culprit::StandsStill));
         assert_eq!(signs(0.0, 0.0, false, true, Some('T')), Some(Culprit::NoEvents));
         assert_eq!(signs(5.0, 1.0, true, true, Some('S')), Some(Culprit::Log));

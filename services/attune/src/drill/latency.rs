@@ -77,7 +77,9 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     Ok(Verdict {
         is_right: is_right && fired && recovers,
         cause: found.map(|(service, load)| match load {
-            Load::Starved => format!("{service} is slow without using more CPU for it: its process does not get to run"),
+            Load::Starved => {
+                format!("{service} is slow without using more CPU for it: its process does not get to run")
+            }
             Load::Busy => format!("{service} is slow and busy: it has more to compute"),
         }),
         truth: format!("the ranking process {pid} was stopped for seven eighths of the time"),
@@ -107,8 +109,7 @@ impl Slowness {
             let series = stage.query(expression).await?;
             Ok(series.into_iter().map(|sample| (sample.label(label).to_owned(), sample.value)).collect())
         };
-        let stages =
-            "histogram_quantile(0.95, sum by (stage, le) (rate(api_stage_duration_seconds_bucket[20s])))";
+        let stages = "histogram_quantile(0.95, sum by (stage, le) (rate(api_stage_duration_seconds_bucket[20s])))";
         Ok(Self {
             requests: stage.value("sum(rate(edge_requests_total[20s]))").await?.unwrap_or(0.0),
             stages: values(stages, "stage").await?,

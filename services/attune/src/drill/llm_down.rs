@@ -85,10 +85,8 @@ fn conclude(up: bool, reasons: &[(String, f64)], takes_connections: bool) -> Opt
         return Some(Culprit::NoProcess);
     }
     let own = ["circuit_open", "no_factors", "no_time", "budget", "ungrounded"];
-    let (reason, _) = reasons
-        .iter()
-        .filter(|(reason, _)| !own.contains(&reason.as_str()))
-        .max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (reason, _) =
+        reasons.iter().filter(|(reason, _)| !own.contains(&reason.as_str())).max_by(|a, b| a.1.total_cmp(&b.1))?;
     match (reason.as_str(), takes_connections) {
         ("unreachable", false) => Some(Culprit::Unreachable),
         // It says one thing and the address another.

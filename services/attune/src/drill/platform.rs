@@ -57,7 +57,8 @@ impl Platform {
         let said = tokio::spawn(last_words(child.stderr.take().context("read what the platform says")?));
         let mut lines = BufReader::new(child.stdout.take().context("read the platform's address")?).lines();
         let first = tokio::time::timeout(START_LIMIT, lines.next_line()).await;
-        let Some(line) = first.context("the platform was not ready in time").or_exit(Exit::TryLater)?.context("read")?
+        let Some(line) =
+            first.context("the platform was not ready in time").or_exit(Exit::TryLater)?.context("read")?
         else {
             let status = child.wait().await.context("wait for the platform")?;
             let said = said.await.unwrap_or_default();

@@ -56,7 +56,8 @@ impl Prometheus {
 
     async fn ask(&self, path: &str) -> anyhow::Result<Value> {
         let asked = async {
-            let request = Request::get(format!("{}{path}", self.address)).body(Empty::new()).context("name the query")?;
+            let request =
+                Request::get(format!("{}{path}", self.address)).body(Empty::new()).context("name the query")?;
             let response = self.http.request(request).await.context("reach Prometheus")?;
             let body = response.into_body().collect().await.context("read Prometheus' answer")?.to_bytes();
             let answer: Value = serde_json::from_slice(&body).context("read Prometheus' answer")?;

@@ -37,7 +37,9 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
 
     redis.kill().await?;
     stage.breaks("Redis is killed");
-    stage.signal("the embedder repeats its steps, a second", "sum(rate(embedder_retries_total[20s])) > 0", PATIENCE).await?;
+    stage
+        .signal("the embedder repeats its steps, a second", "sum(rate(embedder_retries_total[20s])) > 0", PATIENCE)
+        .await?;
     let worse = "sum(rate(personalization_level_total{level!=\"0\"}[20s])) > 0";
     stage.signal("pages at level 1 and worse, a second", worse, PATIENCE).await?;
     stage.signal("records that wait", "max(embedder_lag_records) > 100", PATIENCE).await?;
@@ -79,7 +81,9 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
             Culprit::NoVisitors => "no visitor sends events".to_owned(),
             Culprit::Log => "the log does not take events".to_owned(),
             Culprit::NoProcess => "no embedder is up".to_owned(),
-            Culprit::Store => format!("Redis at {} does not answer: events are stored, and their effects wait", redis.address),
+            Culprit::Store => {
+                format!("Redis at {} does not answer: events are stored, and their effects wait", redis.address)
+            }
         }),
         truth: format!("the Redis server at {} was killed", redis.address),
     })
@@ -144,7 +148,16 @@ impl Redis {
 
     async fn start_again(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
-        command.args(["--bind", "127.0.0.1", "--port", &self.address.port().to_string(), "--save", "", "--appendonly", "no"]);
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &self.address.port().to_string(),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
         command.arg("--dir").arg(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         leash(&mut command);
@@ -187,7 +200,9 @@ mod tests {
         assert_eq!(Signs { sent: 0.0, ..down() }.conclude(), Some(Culprit::NoVisitors));
         assert_eq!(Signs { stored: 0.0, ..down() }.conclude(), Some(Culprit::Log));
         assert_eq!(Signs { up: false, ..down() }.conclude(), Some(Culprit::NoProcess));
-        for well in [Signs { answers: true, ..down() }, Signs { retries: 0.0, ..down() }, Signs { waiting: 0.0, ..down() }] {
+        for well in
+            [Signs { answers: true, ..down() }, Signs { retries: 0.0, ..down() }, Signs { waiting: 0.0, ..down() }]
+        {
             assert_eq!(well.conclude(), None);
         }
     }

@@ -82,7 +82,9 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     Ok(Verdict {
         is_right: loser == WEST && found == Culprit::Drain && fired && gone && bears && was_orderly,
         cause: Some(match found {
-            Culprit::Drain => format!("{loser} was drained: its traffic left while it was well, and only then it ended"),
+            Culprit::Drain => {
+                format!("{loser} was drained: its traffic left while it was well, and only then it ended")
+            }
             Culprit::Outage => format!("{loser} failed, and its traffic fled"),
         }),
         truth: "the west's visitors were sent to the east, and the west was ended".to_owned(),

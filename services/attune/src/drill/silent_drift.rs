@@ -68,8 +68,8 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     stage.evidence(table("drift from training", &divergences));
     // Traces wait some seconds for their verdict.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let paths = [(0, broke), (broke + 2_000, UnixMillis::MAX)].map(|period| Paths::read(&platform, period));
-    let [paths_before, paths_now] = [&paths[0], &paths[1]].map(|paths| paths.as_ref().cloned().unwrap_or_default());
+    let paths_before = Paths::read(&platform, (0, broke))?;
+    let paths_now = Paths::read(&platform, (broke + 2_000, UnixMillis::MAX))?;
     let shares = [paths_before.share(), paths_now.share()];
     stage.evidence(format!(
         "traces: context.build took the default path in {:.1} % of {} pages before, in {:.1} % of {} now",
@@ -102,9 +102,7 @@ fn options(stage: &Stage, platform: &Platform, shop: &Arc<Shop>) -> WalkOptions 
 
 /// Clicks for each item shown of the last seconds.
 fn ctr(seconds: u64) -> String {
-    let of = |what: &str| {
-        format!("sum(increase(personalization_{what}_total{{source=\"personalized\"}}[{seconds}s]))")
-    };
+    let of = |what: &str| format!("sum(increase(personalization_{what}_total{{source=\"personalized\"}}[{seconds}s]))");
     format!("{} / {}", of("clicks"), of("impressions"))
 }
 
@@ -131,9 +129,8 @@ struct Inputs {
 
 impl Inputs {
     async fn read(stage: &Stage, seconds: u64) -> anyhow::Result<Self> {
-        let read = |which: &str| {
-            format!("sum by (feature_name) (increase(model_features_read_total{{{which}}}[{seconds}s]))")
-        };
+        let read =
+            |which: &str| format!("sum by (feature_name) (increase(model_features_read_total{{{which}}}[{seconds}s]))");
         let nulls = format!("{} / {}", read("presence!=\"present\""), read(""));
         let values = async |expression: &str| -> anyhow::Result<Values> {
             let series = stage.query(expression).await?;
@@ -148,7 +145,7 @@ impl Inputs {
 }
 
 /// How pages were made, from their traces.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Paths {
     pages: usize,
     default: usize,
@@ -159,13 +156,16 @@ impl Paths {
         let files = TraceFiles::of(&platform.state.join("traces"), None)?;
         let mut paths = Self::default();
         let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-        files.each(|id| (from..to).contains(&id.unix_millis()), |kept| {
-            for placed in kept.spans().iter().filter(|placed| placed.span.name == "context.build") {
-                if let Some(default) = placed.text("default_path") {
-                    *outcomes.entry(default).or_default() += 1;
+        files.each(
+            |id| (from..to).contains(&id.unix_millis()),
+            |kept| {
+                for placed in kept.spans().iter().filter(|placed| placed.span.name == "context.build") {
+                    if let Some(default) = placed.text("default_path") {
+                        *outcomes.entry(default).or_default() += 1;
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         paths.pages = outcomes.values().sum();
         paths.default = outcomes.get("true").copied().unwrap_or(0);
         Ok(paths)

@@ -134,13 +134,19 @@ impl Stage {
     /// Has Prometheus watch several platforms that each run everything in one process, a region each.
     pub(crate) async fn watch_regions(&mut self, platforms: &[(&str, &Platform)]) -> anyhow::Result<()> {
         let (observe, address) = Observe::prometheus_only(&self.root.join("observe"), LOOK).await?;
-        let targets: Vec<(&str, &str)> =
-            platforms.iter().flat_map(|(region, p)| p.ready.targets().into_values().map(move |at| (*region, at))).collect();
+        let targets: Vec<(&str, &str)> = platforms
+            .iter()
+            .flat_map(|(region, p)| p.ready.targets().into_values().map(move |at| (*region, at)))
+            .collect();
         observe.targets("attune", &targets)?;
         self.observe = Some((observe, Prometheus::new(format!("http://{address}"))));
         let seen = format!("count(count_over_time(up{{job=\"attune\"}}[1m]) >= 2) >= {}", platforms.len());
         self.until(&seen, Duration::from_secs(60)).await?.context("watch the platforms")?;
-        self.did(format!("Prometheus watches {} regions, with the kit's rules, every {} s", platforms.len(), LOOK.as_secs()));
+        self.did(format!(
+            "Prometheus watches {} regions, with the kit's rules, every {} s",
+            platforms.len(),
+            LOOK.as_secs()
+        ));
         Ok(())
     }
 
@@ -215,8 +221,12 @@ impl Stage {
         let name = &alert.rule.name;
         let true_after = found.is_some().then(|| self.since_failure().as_secs_f64());
         if let Some(sample) = &found {
-            let labels: Vec<String> =
-                sample.labels.iter().filter(|(key, _)| !["instance", "job"].contains(&key.as_str())).map(|(k, v)| format!("{k}={v}")).collect();
+            let labels: Vec<String> = sample
+                .labels
+                .iter()
+                .filter(|(key, _)| !["instance", "job"].contains(&key.as_str()))
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
             let note = if alert.divisor > 1 { format!(", ranges divided by {}", alert.divisor) } else { String::new() };
             self.step(
                 Kind::Alert,

@@ -51,7 +51,8 @@ pub(super) fn hasten(root: &Path, every: Duration) -> anyhow::Result<()> {
     for (path, text) in FILES.iter().filter(|(path, _)| path.starts_with("prometheus/")) {
         let faster = |line: &str| {
             let (key, _) = line.split_once(": ")?;
-            let is_interval = ["scrape_interval", "scrape_timeout", "evaluation_interval", "interval"].contains(&key.trim());
+            let is_interval =
+                ["scrape_interval", "scrape_timeout", "evaluation_interval", "interval"].contains(&key.trim());
             is_interval.then(|| format!("{key}: {every}"))
         };
         let lines: Vec<String> = text.lines().map(|line| faster(line).unwrap_or_else(|| line.to_owned())).collect();

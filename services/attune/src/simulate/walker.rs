@@ -1,10 +1,10 @@
 //! One visitor: ask, look, click, say so, think, again.
 
-use super::{Newcomers, Pace, Shop};
 use super::client::{EdgeClient, Failure};
 use super::report::Example;
 use super::tally::{Tally, Visited, Worth};
 use super::wire::{Answer, Ask, AskContext, Batch, Event};
+use super::{Newcomers, Pace, Shop};
 use attune_dataset::world::Visit;
 use attune_dataset::{Visitor, World};
 use attune_domain::{Context, EventKind, ItemIx, PageType, Variant};
