@@ -98,9 +98,10 @@ pub(crate) async fn build_context(
         scope.span.set("features_missing", presence.iter().filter(|(_, read)| *read == Presence::Missing).count());
         // An attribute that is not there, or not known, is read by the row that stands for nobody in particular.
         let mut read = serving.bundle.attribute_values(&state.attributes);
-        let default = read.find(|(_, place)| place.is_none_or(|place| place == 0));
+        let default = read.find(|(_, place)| place.is_none_or(|place| place == 0)).map(|(name, _)| name);
+        drop(read);
         scope.span.set("default_path", default.is_some());
-        if let Some(name) = default.and_then(|(name, _)| Name::new(name)) {
+        if let Some(name) = default.and_then(Name::new) {
             scope.span.set("default_feature", &name);
         }
         loaded
