@@ -93,8 +93,10 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<()> {
             () = stop.wait() => Ok(None),
         }
     })?;
-    // Ended by hand: what was frozen runs again, and what was started ends with this.
-    let Some(report) = report else { return Ok(()) };
+    // What was frozen runs again by now, and what was started ends with this.
+    let Some(report) = report else {
+        return Err(Fatal::new(Exit::Differs, anyhow::anyhow!("drill {}: interrupted", args.name.as_str())).into());
+    };
     report.print(args.json)?;
     if !report.passed {
         let message = "the alert's expression did not become true, or the cause was not found";

@@ -77,7 +77,8 @@ async fn a_consumer_that_stands_still_makes_embeddings_stale() {
 
 #[test]
 fn the_expression_is_the_rules() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../observability/prometheus/rules/warning.yml");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../observability/prometheus/rules/warning.yml");
     let rules = std::fs::read_to_string(path).unwrap();
     let rules = rules.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(rules.contains(STALE));

@@ -1,7 +1,7 @@
 //! Drills of the model alerts: the world or a setting is bent, and the metric of the stream says so.
 
 use super::platform::Platform;
-use super::stage::{Stage, Verdict, Visitors};
+use super::stage::{Stage, Verdict, Visitors, require};
 use super::suspects::{self, Values};
 use crate::simulate::{Newcomers, Shop, WalkOptions};
 use std::sync::Arc;
@@ -136,7 +136,7 @@ async fn bent(stage: &mut Stage, setting: &Setting) -> anyhow::Result<Verdict> {
     stage.did("40 visitors walk");
     tokio::time::sleep(HEALTHY / 2).await;
     let alert = stage.alert(setting.alert, &[], 1).await?;
-    anyhow::ensure!(!stage.is_true(&alert).await?, "{} is true before anything was bent", setting.alert);
+    require(!stage.is_true(&alert).await?, format!("{} is true before anything was bent", setting.alert))?;
     let before = (stage.value(setting.metric).await?, stage.value(expression).await?.unwrap_or(0.0));
     visitors.stop().await?;
     platform.stop().await?;

@@ -1,6 +1,6 @@
 //! The embedder stands still: events are accepted, states are not.
 
-use super::stage::{Stage, Verdict, Visitors};
+use super::stage::{Stage, Verdict, Visitors, require};
 use crate::simulate::WalkOptions;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let alert = stage.alert("EmbeddingPipelineDown", &[], DIVISOR).await?;
     let processed = "sum(rate(streaming_events_processed_total{processor=\"embed\"}[20s])) > 0";
     let healthy = stage.signal("events are embedded, a second", processed, PATIENCE).await?;
-    anyhow::ensure!(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure");
+    require(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure")?;
 
     let embedder = platform.process("embedder")?;
     embedder.freeze();

@@ -2,7 +2,7 @@
 //! quota does. The origin waits for it, because this drill's settings let it wait for longer than the usual 60 ms.
 
 use super::platform::Process;
-use super::stage::{Stage, Verdict, Visitors};
+use super::stage::{Stage, Verdict, Visitors, require};
 use super::suspects::{self, Suspect, Values};
 use crate::simulate::WalkOptions;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let alert = stage.alert("HighLatency", &[("service", "origin")], 10).await?;
     let calm = format!("absent({})", alert.expression);
     let healthy = stage.signal("no endpoint of the origin is slow", &calm, PATIENCE).await?;
-    anyhow::ensure!(healthy, "the platform is slow before the failure: this machine has too much to do");
+    require(healthy, "the platform is slow before the failure: this machine has too much to do")?;
     let before = Slowness::read(stage).await?;
 
     let process = platform.process(SLOWED)?;

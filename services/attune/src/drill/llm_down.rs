@@ -1,7 +1,7 @@
 //! The language model's server is gone: explanations come from the template, and no request fails.
 
 use super::model_server::ModelServer;
-use super::stage::{Stage, Verdict};
+use super::stage::{Stage, Verdict, require};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Request;
@@ -32,7 +32,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let answered = "sum(rate(llm_backend_calls_total{outcome=~\"ok|shortened|rejected\"}[20s])) > 0";
     let healthy = stage.signal("explanations by the model, a second", answered, Duration::from_secs(60)).await?;
     let alert = stage.alert("LLMUnavailable", &[], 1).await?;
-    anyhow::ensure!(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure");
+    require(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure")?;
 
     server.stop().await;
     stage.breaks("the language model's server is gone");

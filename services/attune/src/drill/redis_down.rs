@@ -1,6 +1,6 @@
 //! Redis is gone, which keeps visitors' states: events stay durable in the log and wait.
 
-use super::stage::{Stage, Verdict, Visitors};
+use super::stage::{Stage, Verdict, Visitors, require};
 use crate::observe::tool;
 use crate::separate::leash;
 use crate::simulate::WalkOptions;
@@ -33,7 +33,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let processed = "sum(rate(streaming_events_processed_total[20s])) > 0";
     let alert = stage.alert("DataPipelineDown", &[], DIVISOR).await?;
     let healthy = stage.signal("events are processed, a second", processed, PATIENCE).await?;
-    anyhow::ensure!(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure");
+    require(healthy && !stage.is_true(&alert).await?, "the platform is not well before the failure")?;
 
     redis.kill().await?;
     stage.breaks("Redis is killed");

@@ -2,7 +2,7 @@
 //! one is moved to the other, and then it is ended.
 
 use super::platform::Platform;
-use super::stage::{Stage, Verdict, Visitors};
+use super::stage::{Stage, Verdict, Visitors, require};
 use crate::simulate::WalkOptions;
 use anyhow::Context as _;
 use std::time::Duration;
@@ -27,8 +27,8 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<Verdict> {
     tokio::time::sleep(HEALTHY).await;
     let moved = stage.alert("RegionFailover", &[], DIVISOR).await?;
     let down = stage.alert("RegionDown", &[], 1).await?;
-    anyhow::ensure!(!stage.is_true(&moved).await?, "traffic moves before anybody moved it");
-    anyhow::ensure!(!stage.is_true(&down).await?, "a region is down before anybody ended it");
+    require(!stage.is_true(&moved).await?, "traffic moves before anybody moved it")?;
+    require(!stage.is_true(&down).await?, "a region is down before anybody ended it")?;
     let before = Capacity::read(stage, EAST).await?;
 
     in_west.stop().await?;

@@ -9,7 +9,7 @@ use crate::output;
 use crate::simulate::{self, WalkOptions, WalkReport};
 use anyhow::Context as _;
 use attune_dataset::World;
-use attune_runtime::Shutdown;
+use attune_runtime::{Exit, Fatal, Shutdown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -199,8 +199,7 @@ impl Stage {
         Ok(found.is_some())
     }
 
-    /// Waits until the alert's expression is true for a series that `suits`, and notes it. `before` are those for which it
-    /// was true already.
+    /// Waits until the alert's expression is true for a series that `suits`, and notes it.
     pub(crate) async fn fires(
         &mut self,
         alert: &Alert,
@@ -254,7 +253,7 @@ impl Stage {
         Ok(found.is_some())
     }
 
-    /// Whether the alert's expression is true now, for a series that `suits`.
+    /// Whether the alert's expression is true now.
     pub(crate) async fn is_true(&self, alert: &Alert) -> anyhow::Result<bool> {
         Ok(!self.query(&alert.expression).await?.is_empty())
     }
@@ -277,6 +276,14 @@ impl Stage {
             evidence: self.evidence,
             steps: self.steps,
         }
+    }
+}
+
+/// What must be so before anything is broken; else this is no time for a drill.
+pub(crate) fn require(is_so: bool, otherwise: impl Into<String>) -> anyhow::Result<()> {
+    match is_so {
+        true => Ok(()),
+        false => Err(Fatal::new(Exit::TryLater, anyhow::Error::msg(otherwise.into())).into()),
     }
 }
 
