@@ -12,7 +12,7 @@ use crate::ranker::RankerSection;
 use crate::schema::Presence;
 use crate::sections::Malformed;
 use crate::tower::{TowerSection, UserInput};
-use attune_domain::{Item, ModelVersion};
+use attune_domain::{Item, ModelVersion, UserAttributes};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -217,6 +217,15 @@ impl Bundle {
     /// Distributions of the ranker's features in training.
     pub fn histograms(&self) -> &Histograms {
         &self.histograms
+    }
+
+    /// How the models read each user attribute of the schema: its value's place in the column, 0 where it is missing, and
+    /// none for a value that training did not see.
+    pub fn attribute_values<'a>(
+        &'a self,
+        attributes: &'a UserAttributes,
+    ) -> impl Iterator<Item = (&'a str, Option<usize>)> {
+        self.manifest.schema.attribute_values(attributes)
     }
 
     /// Whether each column of the schema is there in an input.

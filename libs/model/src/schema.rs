@@ -1,7 +1,7 @@
 //! The columns the models read, and whether an input has them.
 
 use crate::tower::UserInput;
-use attune_domain::{Device, Geo};
+use attune_domain::{Device, Geo, UserAttributes};
 use serde::{Deserialize, Serialize};
 
 /// What a column holds.
@@ -87,6 +87,20 @@ impl FeatureSchema {
                 Some((column.name.as_str(), values.as_slice()))
             }
             _ => None,
+        })
+    }
+
+    /// See [`crate::Bundle::attribute_values`].
+    pub(crate) fn attribute_values<'a>(
+        &'a self,
+        attributes: &'a UserAttributes,
+    ) -> impl Iterator<Item = (&'a str, Option<usize>)> {
+        self.attribute_columns().map(move |(name, values)| {
+            let place = match attributes.get(&name[USER_PREFIX.len()..]) {
+                None | Some("") => Some(0),
+                Some(value) => values.iter().skip(1).position(|known| known == value).map(|at| at + 1),
+            };
+            (name, place)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Arguments of every command, and the exit code of all.
 
+use crate::drill::DrillArgs;
 use crate::eval::EvalArgs;
 use crate::export::ExportArgs;
 use crate::import::ImportArgs;
@@ -48,6 +49,8 @@ pub enum Command {
     Model(ModelArgs),
     /// Send simulated visitors through a running platform and watch what it learns
     Simulate(SimulateArgs),
+    /// Break a platform of its own in a known way, until an alert's expression is true and the cause is named
+    Drill(DrillArgs),
     /// One service of `up --separate`
     #[command(hide = true)]
     Service(ServiceArgs),
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => crate::trace::run(&args),
         Command::Model(args) => crate::model::run(&args),
         Command::Simulate(args) => crate::simulate::run(args),
+        Command::Drill(args) => crate::drill::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +139,8 @@ mod tests {
             (vec!["attune", "export", "--to", "x", "--since", "10:30"], "--since"),
             (vec!["attune", "export", "--to", "x", "--since", "2026-01-29T10:30:00Z"], "whole hour"),
             (vec!["attune", "import", "x", "--to", "y", "--state", "z"], "--state"),
+            (vec!["attune", "drill"], "<NAME>"),
+            (vec!["attune", "drill", "flood"], "silent-drift"),
             (vec!["attune", "frobnicate"], "'frobnicate'"),
         ] {
             let error = Cli::try_parse_from(&arguments).unwrap_err();

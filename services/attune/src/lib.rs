@@ -7,6 +7,7 @@
 
 mod about;
 pub mod cli;
+pub mod drill;
 pub mod eval;
 pub mod export;
 mod fill;

@@ -4,7 +4,7 @@
 //! before the platform and end after it. One that is not installed is named and left out.
 
 mod kit;
-mod tool;
+pub(crate) mod tool;
 
 use crate::output;
 use crate::settings::{SERVICES, Tables};
@@ -16,7 +16,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tool::{Ready, Start};
 
@@ -36,9 +37,9 @@ pub(crate) struct Observe {
 }
 
 impl Observe {
-    pub(crate) async fn start(state: &StateFolder) -> anyhow::Result<Self> {
-        let root = state.observe();
-        fs::create_dir_all(&root).context("create the folder of --observe")?;
+    /// Locks the folder and writes the kit into it.
+    fn open(root: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(root).context("create the folder of --observe")?;
         let lock = File::create(root.join(".lock")).context("create the lock of --observe")?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -48,8 +49,8 @@ impl Observe {
             }
             Err(TryLockError::Error(error)) => return Err(error).context("lock the folder of --observe"),
         }
-        kit::write(&root)?;
-        let mut observe = Self {
+        kit::write(root)?;
+        Ok(Self {
             targets: root.join("prometheus/targets"),
             addresses: BTreeMap::new(),
             otlp: None,
@@ -57,7 +58,21 @@ impl Observe {
             ending: Shutdown::new(),
             ports: Vec::new(),
             _lock: lock,
-        };
+        })
+    }
+
+    /// Prometheus alone, with the kit's rules, which looks at everything `every` so often. Gives its address.
+    pub(crate) async fn prometheus_only(root: &Path, every: Duration) -> anyhow::Result<(Self, String)> {
+        let mut observe = Self::open(root)?;
+        kit::hasten(root, every)?;
+        let address = observe.prometheus(root).await?;
+        let address = address.context("Prometheus is not installed, and nothing else evaluates an alert");
+        Ok((observe, address.or_exit(Exit::TryLater)?))
+    }
+
+    pub(crate) async fn start(state: &StateFolder) -> anyhow::Result<Self> {
+        let root = state.observe();
+        let mut observe = Self::open(&root)?;
         let data = |tool: &str| root.join(tool).join("data");
         let flag = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
         let folder = |tool: &str| root.join(tool);
@@ -75,19 +90,7 @@ impl Observe {
         {
             observe.target("alertmanager", &at, "")?;
         }
-        let arguments = [
-            "--config.file=prometheus.yml".to_owned(),
-            "--web.listen-address=127.0.0.1:0".to_owned(),
-            "--enable-feature=exemplar-storage".to_owned(),
-            "--storage.tsdb.retention.time=35d".to_owned(),
-            flag("storage.tsdb.path", data("prometheus")),
-        ];
-        let region = [("ATTUNE_REGION", "local".to_owned())];
-        if let Some(at) =
-            observe.tool("prometheus", &folder("prometheus"), arguments.into(), &region, Ready::Says).await?
-        {
-            observe.target("prometheus", &at, "")?;
-        }
+        observe.prometheus(&root).await?;
         let mut reserve = || {
             let port = ReservedPort::reserve(LOOPBACK)?;
             let address = port.address();
@@ -108,11 +111,29 @@ impl Observe {
         Ok(observe)
     }
 
+    /// Gives its address where it is installed.
+    async fn prometheus(&mut self, root: &Path) -> anyhow::Result<Option<String>> {
+        let arguments = [
+            "--config.file=prometheus.yml".to_owned(),
+            "--web.listen-address=127.0.0.1:0".to_owned(),
+            "--enable-feature=exemplar-storage".to_owned(),
+            "--storage.tsdb.retention.time=35d".to_owned(),
+            format!("--storage.tsdb.path={}", root.join("prometheus/data").display()),
+        ];
+        let region = [("ATTUNE_REGION", "local".to_owned())];
+        let folder = root.join("prometheus");
+        let started = self.tool("prometheus", &folder, arguments.into(), &region, Ready::Says).await?;
+        if let Some(at) = &started {
+            self.target("prometheus", at, "")?;
+        }
+        Ok(started)
+    }
+
     /// Starts a tool, or says that it is not installed.
     async fn tool(
         &mut self,
         name: &'static str,
-        folder: &std::path::Path,
+        folder: &Path,
         arguments: Vec<String>,
         environment: &[(&str, String)],
         ready: Ready,
@@ -148,15 +169,22 @@ impl Observe {
         Ok(self.addresses.clone())
     }
 
-    /// Replaced in one step, since Prometheus reads it when it changes.
-    fn target(&self, job: &str, address: &str, region: &str) -> anyhow::Result<()> {
-        // A wildcard address is for listening.
-        let address = match address.parse::<SocketAddr>() {
-            Ok(wild) if wild.ip().is_unspecified() => SocketAddr::new(LOOPBACK, wild.port()).to_string(),
-            _ => address.to_owned(),
+    pub(crate) fn target(&self, job: &str, address: &str, region: &str) -> anyhow::Result<()> {
+        self.targets(job, &[(region, address)])
+    }
+
+    /// Regions and addresses. Replaced in one step, since Prometheus reads it when it changes.
+    pub(crate) fn targets(&self, job: &str, targets: &[(&str, &str)]) -> anyhow::Result<()> {
+        let group = |(region, address): &(&str, &str)| {
+            // A wildcard address is for listening.
+            let address = match address.parse::<SocketAddr>() {
+                Ok(wild) if wild.ip().is_unspecified() => SocketAddr::new(LOOPBACK, wild.port()).to_string(),
+                _ => (*address).to_owned(),
+            };
+            let labels = if region.is_empty() { json!({}) } else { json!({ "region": region }) };
+            json!({ "targets": [address], "labels": labels })
         };
-        let labels = if region.is_empty() { json!({}) } else { json!({ "region": region }) };
-        let text = json!([{ "targets": [address], "labels": labels }]).to_string();
+        let text = json!(targets.iter().map(group).collect::<Vec<_>>()).to_string();
         let fresh = self.targets.join(format!(".{job}.new"));
         fs::write(&fresh, text)
             .and_then(|()| fs::rename(&fresh, self.targets.join(format!("{job}.json"))))

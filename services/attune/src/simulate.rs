@@ -9,6 +9,7 @@ mod arms;
 pub(crate) mod client;
 mod latency;
 mod report;
+mod shop;
 mod tally;
 mod view;
 mod walker;
@@ -17,16 +18,19 @@ pub(crate) mod wire;
 pub use arms::{Arm, Lift};
 pub use latency::LatencyReport;
 pub use report::{Example, FeedbackReport, Learning, Truth, WalkReport};
+pub(crate) use shop::Shop;
 
 use crate::output::{bad_usage, print, print_json};
 use anyhow::Context as _;
 use attune_config::HumanDuration;
 use attune_dataset::World;
+use attune_dataset::world::UserTraits;
 use attune_runtime::{Exit, OrExit as _, Shutdown, system_clock};
 use clap::Args;
 use client::EdgeClient;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tally::Tally;
 use tokio::task::JoinSet;
@@ -60,6 +64,9 @@ pub struct SimulateArgs {
     /// How many times faster than people the visitors read and think
     #[arg(long, value_name = "X", default_value = "20", value_parser = positive)]
     pub speed: f64,
+    /// The edge's operators' address, where the shop states the age of new visitors; without it nobody does
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
     /// One line of JSON every five seconds, and the report as the last
     #[arg(long)]
     pub json: bool,
@@ -84,6 +91,40 @@ pub struct WalkOptions {
     pub timeout: Duration,
     /// Lines of JSON on stdout instead of the view on stderr.
     pub json: bool,
+    /// Neither of them.
+    pub quiet: bool,
+    /// States the attributes of new visitors.
+    pub(crate) shop: Option<Arc<Shop>>,
+    /// Only new visitors come.
+    pub(crate) newcomers: Option<Newcomers>,
+}
+
+/// A stream of visitors that the world's history does not know.
+#[derive(Clone)]
+pub(crate) struct Newcomers {
+    /// Visits of each; then the next one comes.
+    pub(crate) visits: u64,
+    /// How many came so far.
+    pub(crate) came: Arc<AtomicU32>,
+    /// Who comes at all.
+    pub(crate) who: fn(&UserTraits) -> bool,
+}
+
+impl Newcomers {
+    /// Anybody, each for so many visits.
+    pub(crate) fn anybody(visits: u64) -> Self {
+        Self { visits, came: Arc::default(), who: |_| true }
+    }
+
+    /// The world's number of the next one.
+    fn next(&self, world: &World) -> u32 {
+        loop {
+            let n = world.config().users.saturating_add(self.came.fetch_add(1, Ordering::Relaxed));
+            if (self.who)(&world.traits(n)) {
+                return n;
+            }
+        }
+    }
 }
 
 impl WalkOptions {
@@ -98,6 +139,9 @@ impl WalkOptions {
             duration: None,
             timeout: Duration::from_secs(5),
             json: false,
+            quiet: false,
+            shop: None,
+            newcomers: None,
         }
     }
 
@@ -119,6 +163,7 @@ pub fn run(args: SimulateArgs) -> anyhow::Result<()> {
     options.speed = args.speed;
     options.duration = args.duration.map(HumanDuration::get);
     options.json = args.json;
+    options.shop = args.admin.as_deref().map(Shop::open).transpose()?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let report = runtime.block_on(async {
         let shutdown = Shutdown::new();
@@ -153,6 +198,8 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
         tally: Mutex::new(Tally::new(options.visitors, options.duration)),
         world: options.world.clone(),
         speed: options.speed,
+        shop: options.shop.clone(),
+        newcomers: options.newcomers.clone(),
     });
     let stop = Shutdown::new();
     let mut walkers = JoinSet::new();
@@ -169,7 +216,7 @@ pub async fn walk(options: WalkOptions, shutdown: Shutdown) -> anyhow::Result<Wa
 
     let started = Instant::now();
     let end = options.duration.map(|duration| started + duration);
-    let mut view = View::new(options.json);
+    let mut view = View::new(options.json, options.quiet);
     let mut every = tokio::time::interval_at(started + view.period(), view.period());
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut strange = false;

@@ -3,7 +3,7 @@
 //! It reads what the processes of a platform wrote, and asks nobody but the decision log. A request's id is its trace's.
 
 mod decision;
-mod files;
+pub(crate) mod files;
 mod waterfall;
 
 use crate::about::About;

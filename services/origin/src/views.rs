@@ -5,11 +5,12 @@ use crate::page::{self, PageRequest};
 use crate::{OriginError, Parts};
 use attune_decision::{CohortKey, ScoredItems};
 use attune_domain::{Context, Level, LevelReason, LoggedEvent, RequestId, StateVersion, Uid, UnixMillis, UserState};
-use attune_model::UserInput;
+use attune_model::{Presence, UserInput};
 use attune_proto::state::v1 as wire;
 use attune_rpc::Scope;
 use attune_serving::Serving;
 use attune_storage::{StorageError, USER_EVENTS_CONSUMER};
+use attune_telemetry::Name;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,15 @@ pub(crate) async fn build_context(
         let presence = serving.bundle.feature_presence(&input);
         parts.metrics.features_read(&presence);
         scope.span.set("feature_count", presence.len());
+        scope.span.set("features_missing", presence.iter().filter(|(_, read)| *read == Presence::Missing).count());
+        // An attribute that is not there, or not known, is read by the row that stands for nobody in particular.
+        let mut read = serving.bundle.attribute_values(&state.attributes);
+        let default = read.find(|(_, place)| place.is_none_or(|place| place == 0)).map(|(name, _)| name);
+        drop(read);
+        scope.span.set("default_path", default.is_some());
+        if let Some(name) = default.and_then(Name::new) {
+            scope.span.set("default_feature", &name);
+        }
         loaded
     };
     let loaded = parts.stages.run(scope, "context.build", max, read).await;

@@ -3,7 +3,7 @@
 use crate::FIXED_COORDINATES;
 use crate::bundle::{Bundle, Parts, catalogue_hash};
 use crate::content::ContentSection;
-use crate::features::{COLUMNS, UserSide};
+use crate::features::{COLUMNS, FIXED, UserSide};
 use crate::histogram::{Histogram, Histograms};
 use crate::items::{ItemSection, ItemTable};
 use crate::manifest::{EdgeScorer, FORMAT, Head, Manifest, Metric};
@@ -219,7 +219,17 @@ impl Finish<'_> {
     fn histograms(&self) -> Histograms {
         let column = |at: usize| self.rows.features.iter().skip(at).step_by(self.rows.width).copied();
         let named = COLUMNS.iter().enumerate();
-        named.filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?))).collect()
+        let mut histograms: Histograms = named
+            .filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?)))
+            .collect();
+        let mut first = FIXED;
+        for (name, values) in self.schema.attribute_columns() {
+            let counts: Vec<u64> =
+                (first..first + values.len()).map(|at| column(at).filter(|&read| read > 0.0).count() as u64).collect();
+            histograms.extend(Histogram::of_values(&counts).map(|histogram| (name.to_owned(), histogram)));
+            first += values.len();
+        }
+        histograms
     }
 }
 

@@ -33,7 +33,7 @@ fn folder() -> Option<PathBuf> {
 }
 
 /// In the folder of tools, where what is built has a folder of its own under its version, or in `PATH`.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = Vec::new();
     if let Some(tools) = folder() {
@@ -51,7 +51,7 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|file| is_program(file))
 }
 
-pub(super) fn how_to_install(name: &str) -> String {
+pub(crate) fn how_to_install(name: &str) -> String {
     let folder =
         folder().map_or_else(|| "$ATTUNE_TOOLS/bin".to_owned(), |tools| tools.join("bin").display().to_string());
     let task = match name {

@@ -1,6 +1,7 @@
 //! A visitors' client: keep-alive HTTP/1.1, one deadline per request, answers read up to a limit.
 
 use super::wire::{Answer, Ask, Batch, Receipt};
+use attune_domain::UserAttributes;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -9,6 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const VERSION_HEADER: &str = "x-attune-version";
@@ -123,6 +125,14 @@ impl EdgeClient {
         let body = Bytes::from(serde_json::to_vec(batch).map_err(|_| Failure::Malformed)?);
         let (_, bytes) = self.exchange(Method::POST, self.feedback.clone(), None, body).await?;
         parse(&bytes)
+    }
+
+    /// States a visitor's attributes; the client's address is the operators' one then.
+    pub(crate) async fn state_user(&self, user_id: &str, attributes: &UserAttributes) -> Result<(), Failure> {
+        let stated: BTreeMap<&str, &str> = attributes.0.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let body = serde_json::to_vec(&serde_json::json!({ "attributes": stated })).map_err(|_| Failure::Malformed)?;
+        let uri = format!("{}/v1/users/{user_id}", self.address).parse().map_err(|_| Failure::Malformed)?;
+        self.exchange(Method::PUT, uri, None, body.into()).await.map(drop)
     }
 
     /// The version header (0 without one) and the body of a successful answer.

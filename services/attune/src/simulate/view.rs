@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) enum View {
     Json,
     Plain,
+    Quiet,
     /// A line each; indicatif cuts them at the terminal's width.
     Terminal {
         all: MultiProgress,
@@ -18,8 +19,10 @@ pub(crate) enum View {
 }
 
 impl View {
-    pub(crate) fn new(json: bool) -> Self {
-        if json {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        if quiet {
+            Self::Quiet
+        } else if json {
             Self::Json
         } else if std::io::stderr().is_terminal() {
             Self::Terminal { all: MultiProgress::new(), lines: Vec::new() }
@@ -31,7 +34,7 @@ impl View {
     pub(crate) fn period(&self) -> Duration {
         match self {
             Self::Terminal { .. } => Duration::from_millis(500),
-            Self::Json | Self::Plain => Duration::from_secs(5),
+            Self::Json | Self::Plain | Self::Quiet => Duration::from_secs(5),
         }
     }
 
@@ -39,6 +42,7 @@ impl View {
         match self {
             Self::Json => return print_json(&serde_json::json!({ "event": "walking", "walk": report })),
             Self::Plain => note(&line(report)),
+            Self::Quiet => {}
             Self::Terminal { all, lines } => {
                 let text: Vec<String> = table(report).lines().map(str::to_owned).collect();
                 while lines.len() < text.len() {

@@ -1,10 +1,10 @@
 //! One visitor: ask, look, click, say so, think, again.
 
-use super::Pace;
 use super::client::{EdgeClient, Failure};
 use super::report::Example;
 use super::tally::{Tally, Visited, Worth};
 use super::wire::{Answer, Ask, AskContext, Batch, Event};
+use super::{Newcomers, Pace, Shop};
 use attune_dataset::world::Visit;
 use attune_dataset::{Visitor, World};
 use attune_domain::{Context, EventKind, ItemIx, PageType, Variant};
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) tally: Mutex<Tally>,
     pub(crate) world: Arc<World>,
     pub(crate) speed: f64,
+    pub(crate) shop: Option<Arc<Shop>>,
+    pub(crate) newcomers: Option<Newcomers>,
 }
 
 pub(crate) struct Walker {
@@ -64,7 +66,10 @@ pub(crate) struct Walker {
 impl Walker {
     pub(crate) fn new(index: usize, seed: u64, shared: Arc<Shared>) -> Self {
         let world = &shared.world;
-        let n = number(index, world.config().users);
+        let n = match &shared.newcomers {
+            Some(newcomers) => newcomers.next(world),
+            None => number(index, world.config().users),
+        };
         let visitor = world.visitor(n, seed);
         Self {
             index,
@@ -82,10 +87,14 @@ impl Walker {
 
     /// Never returns; the caller drops it.
     pub(crate) async fn walk(mut self) {
-        let stagger = self.rng.random_range(0.0..STAGGER);
-        self.pause(Duration::from_secs_f64(stagger)).await;
+        self.begin().await;
         let mut failures = 0u32;
         loop {
+            if self.shared.newcomers.as_ref().is_some_and(|newcomers| self.visits >= newcomers.visits) {
+                let seed = self.rng.random();
+                self = Self::new(self.index, seed, self.shared.clone());
+                self.begin().await;
+            }
             match self.visit().await {
                 Ok(()) => failures = 0,
                 Err(failure) => {
@@ -95,6 +104,17 @@ impl Walker {
                 }
             }
         }
+    }
+
+    /// The shop hears of a new visitor before the first page.
+    async fn begin(&mut self) {
+        if let Some(shop) = &self.shared.shop
+            && self.visitor.user() >= self.shared.world.config().users
+        {
+            shop.states(&self.user_id, &self.visitor.attributes()).await;
+        }
+        let stagger = self.rng.random_range(0.0..STAGGER);
+        self.pause(Duration::from_secs_f64(stagger)).await;
     }
 
     async fn visit(&mut self) -> Result<(), Failure> {

@@ -19,25 +19,25 @@ use time::format_description::well_known::Rfc3339;
 const LONGEST_LINE: u64 = 16 << 20;
 const ID_FIELD: &str = "\"traceId\":\"";
 
-pub(super) struct TraceFiles(BTreeSet<PathBuf>);
+pub(crate) struct TraceFiles(BTreeSet<PathBuf>);
 
 /// All that was kept of a trace.
-pub(super) struct Kept {
-    pub(super) id: RequestId,
-    pub(super) export: ExportTraceServiceRequest,
+pub(crate) struct Kept {
+    pub(crate) id: RequestId,
+    pub(crate) export: ExportTraceServiceRequest,
 }
 
 /// A span and where it comes from.
 #[derive(Clone, Copy)]
-pub(super) struct Placed<'k> {
-    pub(super) service: &'k str,
-    pub(super) version: Option<&'k AnyValue>,
-    pub(super) span: &'k Span,
+pub(crate) struct Placed<'k> {
+    pub(crate) service: &'k str,
+    pub(crate) version: Option<&'k AnyValue>,
+    pub(crate) span: &'k Span,
 }
 
 impl TraceFiles {
     /// Those in the folder, and `named` whatever it is called.
-    pub(super) fn of(folder: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn of(folder: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
         let mut found = BTreeSet::new();
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -59,12 +59,12 @@ impl TraceFiles {
     }
 
     /// Everything of one trace.
-    pub(super) fn one(&self, id: RequestId) -> anyhow::Result<Option<Kept>> {
+    pub(crate) fn one(&self, id: RequestId) -> anyhow::Result<Option<Kept>> {
         Ok(self.all(&BTreeSet::from([id]))?.pop())
     }
 
     /// The newest, newest first. Ids begin with their time.
-    pub(super) fn newest(&self, most: usize) -> anyhow::Result<Vec<Kept>> {
+    pub(crate) fn newest(&self, most: usize) -> anyhow::Result<Vec<Kept>> {
         let mut ids = BTreeSet::new();
         self.each_line(|id, _| {
             ids.insert(id);
@@ -73,6 +73,17 @@ impl TraceFiles {
             }
         })?;
         self.all(&ids)
+    }
+
+    /// Each part of those traces that are wanted, as it lies in the files.
+    pub(crate) fn each(&self, wanted: impl Fn(RequestId) -> bool, mut see: impl FnMut(&Kept)) -> anyhow::Result<()> {
+        self.each_line(|id, line| {
+            if wanted(id)
+                && let Ok(export) = serde_json::from_str(line)
+            {
+                see(&Kept { id, export });
+            }
+        })
     }
 
     fn all(&self, wanted: &BTreeSet<RequestId>) -> anyhow::Result<Vec<Kept>> {
@@ -123,7 +134,7 @@ fn rotated(path: &Path) -> PathBuf {
 }
 
 impl Kept {
-    pub(super) fn spans(&self) -> Vec<Placed<'_>> {
+    pub(crate) fn spans(&self) -> Vec<Placed<'_>> {
         let mut spans = Vec::new();
         for part in &self.export.resource_spans {
             let attributes = part.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
@@ -141,11 +152,11 @@ impl Kept {
 }
 
 impl Placed<'_> {
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
         find(&self.span.attributes, key).and_then(text)
     }
 
-    pub(super) fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32)
     }
 }
@@ -154,7 +165,7 @@ fn find<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a AnyValue> {
     attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()
 }
 
-pub(super) fn text(value: &AnyValue) -> Option<String> {
+pub(crate) fn text(value: &AnyValue) -> Option<String> {
     match value.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::BoolValue(value) => Some(value.to_string()),
@@ -164,7 +175,7 @@ pub(super) fn text(value: &AnyValue) -> Option<String> {
     }
 }
 
-pub(super) fn rfc3339(unix_nanos: u64) -> String {
+pub(crate) fn rfc3339(unix_nanos: u64) -> String {
     let millis = i128::from(unix_nanos / 1_000_000) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(millis).ok();
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()

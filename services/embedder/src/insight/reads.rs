@@ -7,7 +7,7 @@
 //! not known here.
 
 use super::export::Observed;
-use attune_domain::{Context, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis, UserState, UserWindow};
+use attune_domain::{Context, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis, UserAttributes, UserState, UserWindow};
 use attune_insight::{Baselines, EmbeddingRead, FeatureBaseline, FeatureValue, Insight};
 use attune_model::{Bundle, FIXED_COORDINATES, UserInput, feature_names};
 use attune_serving::Serving;
@@ -28,8 +28,9 @@ pub(crate) struct Reads {
     pages: Recent<RequestId, ()>,
     /// Of the batch under way.
     batch: BTreeMap<RequestId, Page>,
-    /// Place in the baselines of each column of a feature row.
+    /// Place in the baselines of each column of a feature row, and of each user attribute.
     places: Vec<Option<u16>>,
+    attributes: HashMap<String, u16>,
 }
 
 /// Events of a visitor that were accepted together: when, and the offset after the last of them.
@@ -79,6 +80,7 @@ impl Reads {
             pages: Recent::new(PAGES),
             batch: BTreeMap::new(),
             places: Vec::new(),
+            attributes: HashMap::new(),
         }
     }
 
@@ -86,14 +88,16 @@ impl Reads {
     pub(crate) fn baselines(&mut self, bundle: &Bundle) -> Baselines {
         let histograms = bundle.histograms();
         let mut features = Vec::new();
-        self.places = feature_names()
-            .map(|name| {
-                let histogram = histograms.get(name)?;
-                let (bounds, shares) = (histogram.bounds.clone(), histogram.shares.clone());
-                features.push(FeatureBaseline { name: name.to_owned(), bounds, shares });
-                u16::try_from(features.len() - 1).ok()
-            })
-            .collect();
+        let mut place = |name: &str| {
+            let histogram = histograms.get(name)?;
+            let (bounds, shares) = (histogram.bounds.clone(), histogram.shares.clone());
+            features.push(FeatureBaseline { name: name.to_owned(), bounds, shares });
+            u16::try_from(features.len() - 1).ok()
+        };
+        self.places = feature_names().map(&mut place).collect();
+        let none = UserAttributes::default();
+        let named = bundle.attribute_values(&none);
+        self.attributes = named.filter_map(|(name, _)| Some((name.to_owned(), place(name)?))).collect();
         Baselines { features, embedding: bundle.manifest().mean_vector.clone() }
     }
 
@@ -153,11 +157,19 @@ impl Reads {
                 insight.embedding(&EmbeddingRead { at, visitor, segment, found });
             }
             bundle.add_context(Context::DEFAULT, &mut vector);
+            let stated: Vec<FeatureValue> = bundle
+                .attribute_values(&state.attributes)
+                .filter_map(|(name, place)| {
+                    let value = place.map(|place| place as f32);
+                    Some(FeatureValue { feature: *self.attributes.get(name)?, value, unseen: value.is_none() })
+                })
+                .collect();
             bundle.feature_rows(items, &input, &vector, &page.shown, |row| {
                 let value = |(place, &value): (&Option<u16>, &f32)| {
                     Some(FeatureValue { feature: (*place)?, value: Some(value), unseen: false })
                 };
-                let values: Vec<FeatureValue> = self.places.iter().zip(row).filter_map(value).collect();
+                let mut values: Vec<FeatureValue> = self.places.iter().zip(row).filter_map(value).collect();
+                values.extend(&stated);
                 insight.features(at, &values);
             });
         }
