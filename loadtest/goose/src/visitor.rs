@@ -3,6 +3,7 @@
 use crate::tally::Tally;
 use crate::wire::{Act, Ask, Explanation, Page, Receipt, batch};
 use attune_domain::{Device, EventKind, Geo, Id, ItemId, PageType, SessionId};
+use goose::goose::GooseResponse;
 use goose::metrics::GooseRequestMetric;
 use goose::prelude::*;
 use rand::rngs::SmallRng;
