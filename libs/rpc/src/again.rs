@@ -56,9 +56,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_and_the_deadline_end_it() {
-        for (deadline, longest) in
-            [(Deadline::none(), PATIENCE), (Deadline::after(Duration::from_millis(200)), Duration::from_millis(200))]
-        {
+        for (deadline, longest) in [(None, PATIENCE), (Some(Duration::from_millis(200)), Duration::from_millis(200))] {
+            let deadline = deadline.map_or_else(Deadline::none, Deadline::after);
             let (answer, count, took) = calls(&[Code::Unavailable; 100], deadline).await;
             assert_eq!(answer, Err(Code::Unavailable));
             assert!(count > 1 && took < longest, "{count} calls in {took:?}");

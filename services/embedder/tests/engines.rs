@@ -135,7 +135,8 @@ async fn poison_on_kafka_stops_no_partition() {
     sent.insert(at, (astray, format!("uid: belongs to partition {}, not {wrong}", place(1))));
 
     catch_up(&mut bed).await;
-    assert_eq!(bed.stats.events.load(Relaxed), 1_800);
+    // A batch whose answer was lost has its effect, and is not counted.
+    assert!(bed.stats.events.load(Relaxed) <= 1_800);
     for user in 0..40 {
         let state = bed.state(user).await;
         let expected = 18 * (100 / 40 + usize::from(user < 20));
