@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Prometheus {
     address: String,
@@ -56,9 +57,16 @@ impl Prometheus {
 
     async fn ask(&self, path: &str) -> anyhow::Result<Value> {
         let asked = async {
-            let request =
-                Request::get(format!("{}{path}", self.address)).body(Empty::new()).context("name the query")?;
-            let response = self.http.request(request).await.context("reach Prometheus")?;
+            let response = loop {
+                let request = Request::get(format!("{}{path}", self.address)).body(Empty::new());
+                let response = self.http.request(request.context("name the query")?).await;
+                let response = response.context("reach Prometheus")?;
+                // It listens before it has read its own data.
+                if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+                    break response;
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
             let body = response.into_body().collect().await.context("read Prometheus' answer")?.to_bytes();
             let answer: Value = serde_json::from_slice(&body).context("read Prometheus' answer")?;
             if answer["status"] != "success" {
