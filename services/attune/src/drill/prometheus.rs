@@ -87,6 +87,21 @@ impl Prometheus {
         Ok(self.query(expression).await?.first().map(|sample| sample.value).filter(|value| value.is_finite()))
     }
 
+    /// When, of the Unix seconds from `from` to `to`, the expression was first true of this series.
+    pub(crate) async fn first(
+        &self,
+        expression: &str,
+        labels: &Labels,
+        [from, to]: [f64; 2],
+    ) -> anyhow::Result<Option<f64>> {
+        let path = format!("/api/v1/query_range?query={}&start={from}&end={to}&step=1", encoded(expression));
+        let answer = self.ask(&path).await?;
+        let series = answer["data"]["result"].as_array().context("read the series")?;
+        let same =
+            |one: &&Value| serde_json::from_value::<Labels>(one["metric"].clone()).is_ok_and(|found| found == *labels);
+        Ok(series.iter().find(same).and_then(|one| one["values"][0][0].as_f64()))
+    }
+
     /// Rules of an alert. One alert may have several, told apart by their labels.
     pub(crate) async fn rules(&self, alert: &str) -> anyhow::Result<Vec<Rule>> {
         let answer = self.ask("/api/v1/rules?type=alert").await?;
