@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Prometheus {
     address: String,
@@ -56,9 +57,16 @@ impl Prometheus {
 
     async fn ask(&self, path: &str) -> anyhow::Result<Value> {
         let asked = async {
-            let request =
-                Request::get(format!("{}{path}", self.address)).body(Empty::new()).context("name the query")?;
-            let response = self.http.request(request).await.context("reach Prometheus")?;
+            let response = loop {
+                let request = Request::get(format!("{}{path}", self.address)).body(Empty::new());
+                let response = self.http.request(request.context("name the query")?).await;
+                let response = response.context("reach Prometheus")?;
+                // It listens before it has read its own data.
+                if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+                    break response;
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
             let body = response.into_body().collect().await.context("read Prometheus' answer")?.to_bytes();
             let answer: Value = serde_json::from_slice(&body).context("read Prometheus' answer")?;
             if answer["status"] != "success" {
@@ -77,6 +85,21 @@ impl Prometheus {
     /// The value of an expression that has one series at most.
     pub(crate) async fn value(&self, expression: &str) -> anyhow::Result<Option<f64>> {
         Ok(self.query(expression).await?.first().map(|sample| sample.value).filter(|value| value.is_finite()))
+    }
+
+    /// When, of the Unix seconds from `from` to `to`, the expression was first true of this series.
+    pub(crate) async fn first(
+        &self,
+        expression: &str,
+        labels: &Labels,
+        [from, to]: [f64; 2],
+    ) -> anyhow::Result<Option<f64>> {
+        let path = format!("/api/v1/query_range?query={}&start={from}&end={to}&step=1", encoded(expression));
+        let answer = self.ask(&path).await?;
+        let series = answer["data"]["result"].as_array().context("read the series")?;
+        let same =
+            |one: &&Value| serde_json::from_value::<Labels>(one["metric"].clone()).is_ok_and(|found| found == *labels);
+        Ok(series.iter().find(same).and_then(|one| one["values"][0][0].as_f64()))
     }
 
     /// Rules of an alert. One alert may have several, told apart by their labels.

@@ -23,8 +23,8 @@ every = \"1s\"
 lateness = \"1s\"
 sample_one_in = 1
 ";
-const VISITORS: usize = 40;
-const RATE: f64 = 60.0;
+const VISITORS: usize = 80;
+const RATE: f64 = 100.0;
 const VISITS: u64 = 3;
 const HEALTHY: Duration = Duration::from_secs(60);
 /// Window of what visitors click, in seconds.

@@ -9,7 +9,7 @@ use crate::output;
 use crate::simulate::{self, WalkOptions, WalkReport};
 use anyhow::Context as _;
 use attune_dataset::World;
-use attune_runtime::{Exit, Fatal, Shutdown};
+use attune_runtime::{Exit, Fatal, Shutdown, system_clock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct Stage {
     drill: &'static str,
     began: Instant,
     failed: Option<Instant>,
+    /// The same in Unix seconds, for Prometheus.
+    failed_at: f64,
     steps: Vec<Step>,
     alerts: Vec<AlertReport>,
     evidence: Vec<String>,
@@ -58,6 +60,7 @@ impl Stage {
             drill,
             began: Instant::now(),
             failed: None,
+            failed_at: 0.0,
             steps: Vec::new(),
             alerts: Vec::new(),
             evidence: Vec::new(),
@@ -91,11 +94,8 @@ impl Stage {
     /// The failure begins.
     pub(crate) fn breaks(&mut self, what: impl Into<String>) {
         self.failed = Some(Instant::now());
+        self.failed_at = unix_seconds();
         self.did(what);
-    }
-
-    pub(crate) fn since_failure(&self) -> Duration {
-        self.failed.map(|failed| failed.elapsed()).unwrap_or_default()
     }
 
     /// Starts a platform in the folder's `name`, filled with the world where it is empty.
@@ -166,8 +166,10 @@ impl Stage {
     pub(crate) async fn until(&self, expression: &str, limit: Duration) -> anyhow::Result<Option<Vec<Sample>>> {
         let begun = Instant::now();
         loop {
-            let found = self.query(expression).await?;
-            if !found.is_empty() {
+            // One question that was not answered in time is asked again.
+            if let Ok(found) = self.query(expression).await
+                && !found.is_empty()
+            {
                 return Ok(Some(found));
             }
             if begun.elapsed() > limit {
@@ -208,7 +210,7 @@ impl Stage {
     ) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let found = loop {
-            let series = self.query(&alert.expression).await?;
+            let series = self.query(&alert.expression).await.unwrap_or_default();
             if let Some(sample) = series.into_iter().find(|sample| suits(&sample.labels)) {
                 break Some(sample);
             }
@@ -218,18 +220,32 @@ impl Stage {
             tokio::time::sleep(ASK).await;
         };
         let name = &alert.rule.name;
-        let true_after = found.is_some().then(|| self.since_failure().as_secs_f64());
+        let true_after = match &found {
+            // It may have been true for longer than it was asked for.
+            Some(sample) => {
+                let period = [self.failed_at, unix_seconds()];
+                let first = self.prometheus()?.first(&alert.expression, &sample.labels, period).await;
+                let asked = self.failed.map(|failed| failed.elapsed().as_secs_f64()).unwrap_or_default();
+                Some(first.ok().flatten().map_or(asked, |first| (first - self.failed_at).max(0.0)))
+            }
+            None => None,
+        };
         if let Some(sample) = &found {
             let labels: Vec<String> = sample
                 .labels
                 .iter()
-                .filter(|(key, _)| !["instance", "job"].contains(&key.as_str()))
+                .filter(|(key, _)| !["instance", "job", "__name__"].contains(&key.as_str()))
                 .map(|(k, v)| format!("{k}={v}"))
                 .collect();
             let note = if alert.divisor > 1 { format!(", ranges divided by {}", alert.divisor) } else { String::new() };
             self.step(
                 Kind::Alert,
-                format!("{name}: its expression is true ({:.3}; {}{note})", sample.value, labels.join(" ")),
+                format!(
+                    "{name}: its expression is true, since {:.1} s after the failure ({:.3}; {}{note})",
+                    true_after.unwrap_or_default(),
+                    sample.value,
+                    labels.join(" ")
+                ),
             );
         } else {
             self.saw(format!("{name}: its expression is not true after {} s", limit.as_secs()));
@@ -277,6 +293,10 @@ impl Stage {
             steps: self.steps,
         }
     }
+}
+
+fn unix_seconds() -> f64 {
+    system_clock()() as f64 / 1e3
 }
 
 /// What must be so before anything is broken; else this is no time for a drill.
