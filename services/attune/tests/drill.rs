@@ -1,6 +1,5 @@
 //! Each drill ends with its alert's expression true and its cause named, on real tools, from an empty folder, in under five
-//! minutes. `cargo xtask faults --drills` runs them; without ATTUNE_DRILLS, which names drills or `all`, only the shortest
-//! is run here.
+//! minutes. `cargo xtask faults --drills` runs them; without ATTUNE_DRILLS, which names drills or `all`, none is run here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,9 +26,6 @@ const DRILLS: [(&str, &[&str], &[&str], &str); 9] = [
     ("dominated-impressions", &["prometheus"], &["ArmPullsConcentrated"], "too few candidates"),
     ("frozen-exploration", &["prometheus"], &["ExplorationOutOfRange"], "no slot explore"),
 ];
-/// The one that runs everywhere.
-const SHORTEST: &str = "frozen-exploration";
-
 /// Whether a drill should find it; says so where it should not.
 fn installed(name: &str, test: &str) -> bool {
     let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -61,11 +57,7 @@ fn report(name: &str, state: &Path) -> (Option<i32>, Value) {
 #[test]
 fn each_drill_finds_its_cause() {
     let wanted = std::env::var("ATTUNE_DRILLS").unwrap_or_default();
-    let is_wanted = |name: &str| match wanted.as_str() {
-        "" => name == SHORTEST,
-        "all" => true,
-        names => names.split(',').any(|wanted| wanted == name),
-    };
+    let is_wanted = |name: &str| wanted == "all" || wanted.split(',').any(|wanted| wanted == name);
     for (name, tools, alerts, word) in DRILLS {
         if !is_wanted(name) {
             eprintln!("skipped: drill {name}: ATTUNE_DRILLS does not name it (cargo xtask faults --drills)");
