@@ -56,7 +56,7 @@ fn report(name: &str, state: &Path) -> (Option<i32>, Value) {
 
 #[test]
 fn each_drill_finds_its_cause() {
-    let wanted = std::env::var("ATTUNE_DRILLS").unwrap_or_default();
+    let wanted = std::env::var_os("ATTUNE_DRILLS").unwrap_or_default().into_string().unwrap();
     let is_wanted = |name: &str| wanted == "all" || wanted.split(',').any(|wanted| wanted == name);
     for (name, tools, alerts, word) in DRILLS {
         if !is_wanted(name) {
