@@ -27,7 +27,7 @@ const INSIGHT: &str = "\n[embedder.insight]\nsample_one_in = 1\nevery = \"1s\"\n
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_stands_still_makes_embeddings_stale() {
     let name = "a_consumer_that_stands_still_makes_embeddings_stale";
-    let wanted = std::env::var("ATTUNE_DRILLS").unwrap_or_default();
+    let wanted = std::env::var_os("ATTUNE_DRILLS").unwrap_or_default().into_string().unwrap();
     if wanted != "all" && !wanted.split(',').any(|wanted| wanted == "stale-embeddings") {
         eprintln!("skipped: {name}: ATTUNE_DRILLS does not name stale-embeddings (cargo xtask faults --drills)");
         return;
