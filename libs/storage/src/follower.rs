@@ -5,8 +5,8 @@ use futures::future::select_all;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A reader of every partition of a topic. Records of a partition come in order; partitions are not ordered among
-/// themselves.
+/// A reader of every partition of a topic, at leisure. Records of a partition come in order; partitions are not ordered
+/// among themselves.
 pub struct Follower {
     log: Arc<dyn EventLog>,
     topic: Topic,
@@ -32,13 +32,13 @@ impl Follower {
         let mut found = Vec::new();
         for step in 0..self.next.len() {
             let from = self.next[(self.turn + step) % self.next.len()];
-            found = self.log.read(self.topic, from, max, Duration::ZERO).await?;
+            found = self.log.read_at_leisure(self.topic, from, max, Duration::ZERO).await?;
             if !found.is_empty() {
                 break;
             }
         }
         if found.is_empty() {
-            let reads = self.next.iter().map(|&from| self.log.read(self.topic, from, max, wait));
+            let reads = self.next.iter().map(|&from| self.log.read_at_leisure(self.topic, from, max, wait));
             found = select_all(reads).await.0?;
         }
         if let Some(&(last, _)) = found.last() {

@@ -33,7 +33,7 @@ use ends::Ends;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use reader::Readers;
+use reader::{Pace, Readers};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,6 +116,23 @@ impl KafkaEventLog {
         asked.await.map_err(|e| StorageError::Io(e.to_string()))?.map_err(|e| unavailable(&e))
     }
 
+    async fn read_as(
+        &self,
+        pace: Pace,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
+        if crate::partition_of(from) >= self.count(topic) {
+            return Err(StorageError::invalid("from", "is in a partition that the topic does not have"));
+        }
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        self.readers.read(pace, topic, from, max, wait).await
+    }
+
     fn count(&self, topic: Topic) -> u16 {
         if topic.is_partitioned() { self.partitions } else { 1 }
     }
@@ -139,13 +156,17 @@ impl EventLog for KafkaEventLog {
         max: usize,
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
-        if crate::partition_of(from) >= self.count(topic) {
-            return Err(StorageError::invalid("from", "is in a partition that the topic does not have"));
-        }
-        if max == 0 {
-            return Ok(Vec::new());
-        }
-        self.readers.read(topic, from, max, wait).await
+        self.read_as(Pace::Prompt, topic, from, max, wait).await
+    }
+
+    async fn read_at_leisure(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
+        self.read_as(Pace::Leisure, topic, from, max, wait).await
     }
 
     async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError> {

@@ -196,6 +196,17 @@ pub trait EventLog: Send + Sync {
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError>;
 
+    /// The same, for readers to whom half a second more is nothing: an engine brings them more at a time.
+    async fn read_at_leisure(
+        &self,
+        topic: Topic,
+        from: u64,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Record)>, StorageError> {
+        self.read(topic, from, max, wait).await
+    }
+
     /// What each partition holds, in the order of partitions; never empty.
     async fn partitions(&self, topic: Topic) -> Result<Vec<Bounds>, StorageError>;
 

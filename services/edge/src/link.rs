@@ -141,7 +141,7 @@ fn take_in(parts: &Parts, message: origin::WatchResponse) {
         let Some(uid) = Uid::from_slice(&user.uid) else { continue };
         match (&user.view, user.version) {
             // One that was dropped meanwhile stays away.
-            (Some(_), _) if parts.users.get(&uid).is_none() => {}
+            (Some(_), _) if !parts.users.holds(&uid) => {}
             (Some(view), _) => {
                 // A malformed view changes nothing; the state's age will show.
                 let _malformed = parts.users.put_view(&serving, uid, view, now).is_err();

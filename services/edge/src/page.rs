@@ -146,7 +146,7 @@ pub(crate) async fn personalize(parts: &Arc<Parts>, span: &Span, request: &PageR
 fn look_up(parts: &Parts, serving: &Serving, span: &Span, request: &PageRequest) -> Found {
     let lookup = span.child("edge.cache_lookup");
     let entry = match &request.uid {
-        Some(uid) => parts.users.get(uid),
+        Some(uid) => parts.users.get(serving, uid),
         None => Some(parts.nobody.load_full()),
     };
     let cluster = entry.as_ref().map_or_else(|| parts.nobody.load().cluster, |entry| entry.cluster);
@@ -386,7 +386,7 @@ fn take_in(parts: &Parts, serving: &Serving, request: &PageRequest, answer: &ori
     if let (Some(uid), Some(view)) = (request.uid, &answer.user_view)
         && parts.users.put_view(serving, uid, view, request.now) == Ok(true)
     {
-        let version = parts.users.get(&uid).map(|entry| entry.state.version);
+        let version = parts.users.get(serving, &uid).map(|entry| entry.state.version);
         parts.followed.follow(uid, version.unwrap_or_default());
     }
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LOCKS: usize = 64;
+/// Events that wait for the next page; beyond it they are applied at once.
+const MAX_UNSHOWN: usize = 16;
 /// Events applied here that the origin's view may not reflect yet.
 const MAX_PENDING: usize = 64;
 
@@ -110,9 +112,50 @@ impl UserEntry {
     }
 }
 
+/// An entry, and durable events that it does not show yet: a visitor may act many times between two pages, and only a page
+/// needs them applied.
+#[derive(Clone)]
+struct Visitor {
+    entry: Arc<UserEntry>,
+    unshown: Vec<(u64, LoggedEvent)>,
+}
+
+impl Visitor {
+    fn shown(entry: UserEntry) -> Self {
+        Self { entry: Arc::new(entry), unshown: Vec::new() }
+    }
+
+    /// All that the origin's view may not reflect yet.
+    fn pending(&self) -> Vec<(u64, LoggedEvent)> {
+        self.entry.pending.iter().chain(&self.unshown).cloned().collect()
+    }
+
+    /// The entry with its events applied.
+    fn show(&self, serving: &Serving) -> UserEntry {
+        let old = &self.entry;
+        let mut state = old.state.clone();
+        let mut pending = old.pending.clone();
+        for (next_offset, event) in &self.unshown {
+            let version = StateVersion { epoch: old.state.version.epoch, next_offset: *next_offset };
+            if state.apply(version, event) {
+                pending.push((*next_offset, event.clone()));
+            }
+        }
+        if pending.len() > MAX_PENDING {
+            // The origin has long had the oldest.
+            pending.drain(..pending.len() - MAX_PENDING);
+        }
+        let mut entry = UserEntry::new(serving, state, Arc::clone(&old.own), old.own_object.clone());
+        entry.known = entry.state.version.max(old.known);
+        entry.behind_since = old.behind_since.filter(|_| entry.known > entry.state.version);
+        (entry.pending, entry.base) = (pending, old.base);
+        entry
+    }
+}
+
 /// Visitors by pseudonym, least recently used out.
 pub(crate) struct Users {
-    entries: moka::sync::Cache<Uid, Arc<UserEntry>, BySpread>,
+    entries: moka::sync::Cache<Uid, Arc<Visitor>, BySpread>,
     /// Offsets that the next answer of a visitor without an entry must reflect.
     awaited: moka::sync::Cache<Uid, u64>,
     locks: [Mutex<()>; LOCKS],
@@ -138,8 +181,26 @@ impl Users {
         Self { entries, awaited, locks: std::array::from_fn(|_| Mutex::new(())) }
     }
 
-    pub(crate) fn get(&self, uid: &Uid) -> Option<Arc<UserEntry>> {
-        self.entries.get(uid)
+    /// With every event applied that [`Users::apply`] was told of.
+    pub(crate) fn get(&self, serving: &Serving, uid: &Uid) -> Option<Arc<UserEntry>> {
+        let visitor = self.entries.get(uid)?;
+        if visitor.unshown.is_empty() {
+            return Some(Arc::clone(&visitor.entry));
+        }
+        self.locked(uid, || {
+            let visitor = self.entries.get(uid)?;
+            if visitor.unshown.is_empty() {
+                return Some(Arc::clone(&visitor.entry));
+            }
+            let shown = Visitor::shown(visitor.show(serving));
+            let entry = Arc::clone(&shown.entry);
+            self.entries.insert(*uid, Arc::new(shown));
+            Some(entry)
+        })
+    }
+
+    pub(crate) fn holds(&self, uid: &Uid) -> bool {
+        self.entries.contains_key(uid)
     }
 
     /// Offset the next answer must reflect, where this edge holds no entry.
@@ -169,7 +230,8 @@ impl Users {
         Ok(self.locked(&uid, || {
             let old = self.entries.get(&uid);
             let mut base = state.version;
-            let mut pending = old.as_ref().map(|old| old.pending.clone()).unwrap_or_default();
+            let mut pending = old.as_ref().map(|old| old.pending()).unwrap_or_default();
+            let old = old.as_ref().map(|old| &old.entry);
             match &old {
                 // A view that is older than what is here brings a list at most.
                 Some(old) if base < old.base || (pending.is_empty() && base < old.state.version) => {
@@ -177,6 +239,9 @@ impl Users {
                         return false;
                     }
                     (state, base) = (old.state.clone(), old.base);
+                    for (next_offset, event) in &pending {
+                        state.apply(StateVersion { epoch: state.version.epoch, next_offset: *next_offset }, event);
+                    }
                 }
                 _ => {
                     pending.retain(|(next_offset, _)| *next_offset > base.next_offset);
@@ -204,12 +269,12 @@ impl Users {
                 entry.behind_since = (entry.known > entry.state.version).then(|| old.behind_since.unwrap_or(now));
             }
             self.awaited.invalidate(&uid);
-            self.entries.insert(uid, Arc::new(entry));
+            self.entries.insert(uid, Arc::new(Visitor::shown(entry)));
             old.is_none()
         }))
     }
 
-    /// Applies durable events of a visitor, so that the next answer shows them.
+    /// Notes durable events of a visitor, so that the next answer shows them.
     pub(crate) fn apply(&self, serving: &Serving, uid: Uid, events: &[(u64, LoggedEvent)]) {
         let newest = events.iter().map(|(next_offset, _)| *next_offset).max().unwrap_or(0);
         self.locked(&uid, || {
@@ -217,23 +282,12 @@ impl Users {
                 self.awaited.insert(uid, newest.max(self.awaited(&uid)));
                 return;
             };
-            let mut state = old.state.clone();
-            let mut pending = old.pending.clone();
-            for (next_offset, event) in events {
-                let version = StateVersion { epoch: old.state.version.epoch, next_offset: *next_offset };
-                if state.apply(version, event) {
-                    pending.push((*next_offset, event.clone()));
-                }
+            let mut visitor = Visitor::clone(&old);
+            visitor.unshown.extend_from_slice(events);
+            if visitor.unshown.len() > MAX_UNSHOWN {
+                visitor = Visitor::shown(visitor.show(serving));
             }
-            if pending.len() > MAX_PENDING {
-                // The origin has long had the oldest.
-                pending.drain(..pending.len() - MAX_PENDING);
-            }
-            let mut entry = UserEntry::new(serving, state, Arc::clone(&old.own), old.own_object.clone());
-            entry.known = entry.state.version.max(old.known);
-            entry.behind_since = old.behind_since.filter(|_| entry.known > entry.state.version);
-            (entry.pending, entry.base) = (pending, old.base);
-            self.entries.insert(uid, Arc::new(entry));
+            self.entries.insert(uid, Arc::new(visitor));
         });
     }
 
@@ -241,13 +295,13 @@ impl Users {
     pub(crate) fn version_moved(&self, uid: Uid, version: StateVersion, now: UnixMillis) {
         self.locked(&uid, || {
             let Some(old) = self.entries.get(&uid) else { return };
-            if version <= old.known {
+            if version <= old.entry.known {
                 return;
             }
-            let mut entry = UserEntry::clone(&old);
+            let mut entry = UserEntry::clone(&old.entry);
             entry.known = version;
-            entry.behind_since = (version > entry.state.version).then(|| old.behind_since.unwrap_or(now));
-            self.entries.insert(uid, Arc::new(entry));
+            entry.behind_since = (version > entry.state.version).then(|| old.entry.behind_since.unwrap_or(now));
+            self.entries.insert(uid, Arc::new(Visitor { entry: Arc::new(entry), unshown: old.unshown.clone() }));
         });
     }
 
@@ -258,7 +312,7 @@ impl Users {
 
     /// Every visitor held now, to be followed again after a reconnect.
     pub(crate) fn all(&self) -> Vec<(Uid, StateVersion)> {
-        self.entries.iter().map(|(uid, entry)| (*uid, entry.state.version)).collect()
+        self.entries.iter().map(|(uid, visitor)| (*uid, visitor.entry.state.version)).collect()
     }
 
     pub(crate) fn count(&self) -> u64 {

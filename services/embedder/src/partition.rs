@@ -295,8 +295,7 @@ impl Partition {
         if moved.is_empty() {
             return Ok(());
         }
-        let records = moved.into_iter().map(|(uid, version, trace)| records::version(uid, version, trace)).collect();
-        self.shared.log.append(Topic::StateVersions, records).await.map(drop)
+        self.shared.log.append(Topic::StateVersions, records::versions(&moved)).await.map(drop)
     }
 
     /// Drops outcomes that can count no more, once a day, and not while catching up: then old days still count.

@@ -11,6 +11,8 @@ use prost::Message as _;
 const DEAD_VALUE_BYTES: usize = MAX_RECORD_BYTES - (16 << 10);
 const DEAD_KEY_BYTES: usize = 1 << 10;
 const DEAD_REASON_CHARS: usize = 512;
+/// Visitors of one record: some 16 kB.
+const MOVED_VISITORS: usize = 512;
 /// Longer than any trace context.
 const TRACE_CHARS: usize = 128;
 
@@ -80,8 +82,16 @@ pub(crate) fn dead(topic: Topic, offset: u64, reason: String, record: &Record, d
     (Record { key, value: dead.encode_to_vec().into(), traceparent: trace }, Some(DedupKey { day, identity }))
 }
 
-/// A record for `state-versions`: this visitor's state has come so far.
-pub(crate) fn version(uid: Uid, version: StateVersion, traceparent: String) -> (Record, Option<DedupKey>) {
-    let value = wire::StateVersion::from(version).encode_to_vec().into();
-    (Record { key: Bytes::copy_from_slice(&uid.0), value, traceparent }, None)
+/// Records for `state-versions`: these visitors' states have come so far. Each has the trace of the first of its visitors.
+pub(crate) fn versions(moved: &[(Uid, StateVersion, String)]) -> Vec<(Record, Option<DedupKey>)> {
+    let visitor = |(uid, version, _): &(Uid, StateVersion, String)| wire::MovedVisitor {
+        uid: Bytes::copy_from_slice(&uid.0),
+        version: Some((*version).into()),
+    };
+    let record = |moved: &[(Uid, StateVersion, String)]| {
+        let value = wire::StateVersions { visitors: moved.iter().map(visitor).collect() }.encode_to_vec().into();
+        let traceparent = moved.first().map(|(.., trace)| trace.clone()).unwrap_or_default();
+        (Record { key: Bytes::new(), value, traceparent }, None)
+    };
+    moved.chunks(MOVED_VISITORS).map(record).collect()
 }

@@ -66,6 +66,7 @@ pub struct WatchConfig {
     pub queue: usize,
     pub posteriors_every: HumanDuration,
     pub heartbeat: HumanDuration,
+    pub states_per_second: usize,
     pub rebuilds: usize,
     pub rebuild_every: HumanDuration,
 }
@@ -82,6 +83,7 @@ impl OriginConfig {
         for (name, value) in [
             ("decisions.queue", self.decisions.queue),
             ("watch.queue", self.watch.queue),
+            ("watch.states_per_second", self.watch.states_per_second),
             ("watch.rebuilds", self.watch.rebuilds),
         ] {
             problems.check(value > 0, name, "must be at least 1");

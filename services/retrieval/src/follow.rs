@@ -18,6 +18,8 @@ use tokio::sync::{Notify, watch};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(500);
 const EVENTS_PER_READ: usize = 2_048;
+/// The list is made anew this often at most, which sorts everything that is counted.
+const LIST_EVERY: Duration = Duration::from_millis(200);
 const WAIT: Duration = Duration::from_secs(1);
 const TRENDING_ITEMS: usize = 512;
 
@@ -92,7 +94,13 @@ pub async fn keep_trending(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut follower = None;
+    let (mut listed, mut is_new) = (Instant::now(), false);
     loop {
+        if is_new && listed.elapsed() >= LIST_EVERY {
+            retriever.set_trending(trending.top(TRENDING_ITEMS));
+            (listed, is_new) = (Instant::now(), false);
+        }
+        let wait = if is_new { LIST_EVERY.saturating_sub(listed.elapsed()) } else { WAIT };
         let read = async {
             let follower = match &mut follower {
                 Some(follower) => follower,
@@ -101,7 +109,7 @@ pub async fn keep_trending(
                     none.insert(Follower::start(Arc::clone(&log), Topic::UserEvents, from).await?)
                 }
             };
-            follower.read(EVENTS_PER_READ, WAIT).await
+            follower.read(EVENTS_PER_READ, wait).await
         };
         let records = tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
@@ -109,11 +117,8 @@ pub async fn keep_trending(
         };
         match records {
             Ok(records) => {
-                if records.is_empty() {
-                    continue;
-                }
                 observe(&mut trending, &records);
-                retriever.set_trending(trending.top(TRENDING_ITEMS));
+                is_new |= !records.is_empty();
             }
             Err(_) => {
                 retriever.metrics.follow_failed();

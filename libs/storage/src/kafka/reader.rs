@@ -22,6 +22,22 @@ use tokio::time::Instant;
 const MAX_IDLE: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How soon a record is wanted: brokers answer a fetch at once, or when there is much to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Prompt,
+    Leisure,
+}
+
+impl Pace {
+    fn fetch_min_bytes(self) -> &'static str {
+        match self {
+            Self::Prompt => "1",
+            Self::Leisure => "262144",
+        }
+    }
+}
+
 pub(super) struct Readers {
     options: Arc<KafkaOptions>,
     observer: Observer,
@@ -31,6 +47,7 @@ pub(super) struct Readers {
 }
 
 struct Reader {
+    pace: Pace,
     topic: Topic,
     /// Offset of what `waiting` begins with, or else of what the consumer brings next.
     next: u64,
@@ -55,12 +72,13 @@ impl Readers {
 
     pub(super) async fn read(
         &self,
+        pace: Pace,
         topic: Topic,
         from: u64,
         max: usize,
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
-        let (slot, mut reader) = self.at(topic, from)?;
+        let (slot, mut reader) = self.at(pace, topic, from)?;
         let is_there = self.ends.is_below(topic, from);
         let wait = if is_there { wait.max(self.options.timeout) } else { wait };
         let found = match reader.read(&self.options, from, max, Instant::now() + wait).await {
@@ -76,13 +94,14 @@ impl Readers {
     /// The idle reader that stands there, or a new one.
     fn at(
         &self,
+        pace: Pace,
         topic: Topic,
         from: u64,
     ) -> Result<(Arc<tokio::sync::Mutex<Reader>>, OwnedMutexGuard<Reader>), StorageError> {
         let mut all = self.all.lock();
         let found = all.iter().enumerate().rev().find_map(|(place, slot)| {
             let reader = Arc::clone(slot).try_lock_owned().ok()?;
-            (reader.topic == topic && reader.next == from).then_some((place, reader))
+            ((reader.pace, reader.topic, reader.next) == (pace, topic, from)).then_some((place, reader))
         });
         if let Some((place, reader)) = found {
             let slot = all.remove(place);
@@ -94,7 +113,7 @@ impl Readers {
         {
             all.remove(idle);
         }
-        let reader = Reader::start(&self.options, &self.observer, topic, from)?;
+        let reader = Reader::start(&self.options, &self.observer, pace, topic, from)?;
         let slot = Arc::new(tokio::sync::Mutex::new(reader));
         let reader = Arc::clone(&slot).try_lock_owned().map_err(|e| StorageError::Io(e.to_string()))?;
         all.push(Arc::clone(&slot));
@@ -103,14 +122,21 @@ impl Readers {
 }
 
 impl Reader {
-    fn start(options: &KafkaOptions, observer: &Observer, topic: Topic, from: u64) -> Result<Self, StorageError> {
+    fn start(
+        options: &KafkaOptions,
+        observer: &Observer,
+        pace: Pace,
+        topic: Topic,
+        from: u64,
+    ) -> Result<Self, StorageError> {
         let consumer: StreamConsumer<Observer> = Client::new(options, observer)
             .set("fetch.wait.max.ms", "500")
+            .set("fetch.min.bytes", pace.fetch_min_bytes())
             .set("fetch.error.backoff.ms", "50")
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "16384")
             .consumer("reader")?;
-        let mut reader = Self { topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer) };
+        let mut reader = Self { pace, topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer) };
         reader.assign(options, from)?;
         Ok(reader)
     }

@@ -1,9 +1,10 @@
 //! `cargo xtask bench streaming`: events at a rate, how soon an answer shows them, and what an event costs.
 //!
-//! Protocol: the platform in one process, its engines, a second edge and the load share this machine. In turns on Kafka
-//! and Redis and on the embedded engines, events come at a fixed rate while single visitors act and ask again, at the
-//! edge that they told and at another one, until an answer's watermark covers what they did. Then the consumer alone
-//! works off a backlog on Kafka and Redis, in batches and, as its peer, one event a round trip.
+//! Protocol: the platform in one process, its engines, a second edge and the load share this machine. First on Kafka and
+//! Redis, then on the embedded engines, in rounds of one platform whose states fill up, events come at a fixed rate
+//! while single visitors act and ask again, at the edge that they told and at another one, until an answer's watermark
+//! covers what they did. Then the consumer alone works off a backlog on Kafka and Redis, in batches and, as its peer,
+//! one event a round trip.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench fails by panicking")]
 
@@ -33,7 +34,7 @@ pub(crate) struct Args {
     /// Seconds of load a side and round
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Interleaved rounds
+    /// Rounds a side
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Events of the backlog that batches work off, and a tenth of it one by one; 0 leaves this out
@@ -62,12 +63,13 @@ fn main() -> std::process::ExitCode {
     let mut report = Report::default();
     let backlog = (args.backlog > 0).then(|| backlog::measure(&runtime, args.backlog, args.rounds));
     let config = args.config.as_deref();
-    let mut platforms = [Platform::start(Engines::start(), config), Platform::start(Engines::none(), config)];
-    for round in 0..args.rounds {
-        for platform in &mut platforms {
+    for engines in [Engines::start, Engines::none] {
+        // One at a time: what idles beside it would take its share of the cores.
+        let mut platform = Platform::start(engines(), config);
+        for round in 0..args.rounds {
             say(&format!("{}, round {} of {}", platform.name(), round + 1, args.rounds));
             let feed = Feed { rate: args.rate, batch: args.batch, time: Duration::from_secs(args.seconds) };
-            report.rows.push(measure(&runtime, platform, feed, round));
+            report.rows.push(measure(&runtime, &mut platform, feed, round));
         }
     }
     report.backlog = backlog;

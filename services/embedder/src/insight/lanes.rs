@@ -60,7 +60,7 @@ impl Lanes {
             self.looked = Instant::now();
         }
         for lane in self.lanes.iter_mut().filter(|lane| lane.read.is_empty() && lane.next < lane.end) {
-            let found = self.log.read(Topic::UserEvents, lane.next, BATCH, Duration::ZERO).await?;
+            let found = self.log.read_at_leisure(Topic::UserEvents, lane.next, BATCH, Duration::ZERO).await?;
             if found.is_empty() {
                 // The end was that of something not readable yet.
                 lane.end = lane.next;
@@ -68,7 +68,7 @@ impl Lanes {
             lane.take(found);
         }
         if self.lanes.iter().all(|lane| lane.read.is_empty()) {
-            let reads = self.lanes.iter().map(|lane| self.log.read(Topic::UserEvents, lane.next, BATCH, wait));
+            let reads = self.lanes.iter().map(|lane| self.log.read_at_leisure(Topic::UserEvents, lane.next, BATCH, wait));
             let found = select_all(reads).await.0?;
             if let Some(&(first, _)) = found.first()
                 && let Some(lane) = self.lanes.get_mut(usize::from(partition_of(first)))

@@ -148,8 +148,8 @@ impl Bed {
             let found = self.log.read(Topic::StateVersions, from, 1_000, Duration::from_secs(10)).await.unwrap();
             assert!(!found.is_empty(), "the last move was not announced");
             from = found[found.len() - 1].0 + 1;
-            let newest = |r: &Record| wire::StateVersion::decode(r.value.clone()).unwrap().next_offset >= end;
-            if found.iter().any(|(_, record)| newest(record)) {
+            let mut told = found.iter().flat_map(|(_, record)| moved(record));
+            if told.any(|(_, version)| version >= end) {
                 return;
             }
         }
@@ -160,9 +160,14 @@ impl Bed {
     }
 }
 
+/// Visitors that a record of `state-versions` tells of, and how far their states have come.
+pub fn moved(record: &Record) -> impl Iterator<Item = (Uid, u64)> {
+    let record = wire::StateVersions::decode(record.value.clone()).unwrap();
+    record.visitors.into_iter().map(|moved| (Uid::from_slice(&moved.uid).unwrap(), moved.version.unwrap().next_offset))
+}
+
 /// Newest version announced of each visitor.
 pub async fn announced(bed: &Bed) -> HashMap<Uid, u64> {
     let found = bed.log.read(Topic::StateVersions, 0, 10_000, Duration::ZERO).await.unwrap();
-    let version = |r: &Record| wire::StateVersion::decode(r.value.clone()).unwrap().next_offset;
-    found.iter().map(|(_, r)| (Uid::from_slice(&r.key).unwrap(), version(r))).collect()
+    found.iter().flat_map(|(_, record)| moved(record)).collect()
 }
