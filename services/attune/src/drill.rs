@@ -11,7 +11,6 @@ mod latency;
 mod llm_down;
 mod model_server;
 mod platform;
-mod prometheus;
 mod redis_down;
 mod region_drain;
 mod report;

@@ -7,6 +7,7 @@ mod ranking;
 mod retrieval;
 mod served;
 mod slates;
+mod stream;
 mod table;
 
 use crate::fill::{self, Filling};
@@ -19,6 +20,7 @@ use attune_model::{Bundle, TrainConfig};
 use attune_runtime::{Exit, OrExit as _, system_clock};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
+use stream::StreamOptions;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -32,6 +34,8 @@ pub enum Eval {
     Retrieval(EvalOptions),
     /// Whether the ranking model puts what was clicked above what was not
     Ranking(EvalOptions),
+    /// Whether the metrics of the event stream are true of the simulated world that the platform serves
+    Stream(StreamOptions),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +64,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     match &args.what {
         Eval::Retrieval(options) => retrieval::run(options),
         Eval::Ranking(options) => ranking::run(options),
+        Eval::Stream(options) => stream::run(options),
     }
 }
 
@@ -82,8 +87,12 @@ struct Workplace {
 
 impl Workplace {
     fn open(options: &EvalOptions) -> anyhow::Result<Self> {
-        let (root, passing) = match &options.work {
-            Some(root) => (root.clone(), false),
+        Self::at(options.work.as_deref())
+    }
+
+    fn at(work: Option<&Path>) -> anyhow::Result<Self> {
+        let (root, passing) = match work {
+            Some(root) => (root.to_owned(), false),
             None => (std::env::temp_dir().join(format!("attune-eval-{}", std::process::id())), true),
         };
         Ok(Self { state: StateFolder::open(&root)?, passing })

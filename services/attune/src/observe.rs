@@ -4,6 +4,7 @@
 //! before the platform and end after it. One that is not installed is named and left out.
 
 mod kit;
+pub(crate) mod prometheus;
 pub(crate) mod tool;
 
 use crate::output;

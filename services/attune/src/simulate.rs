@@ -19,6 +19,7 @@ pub use arms::{Arm, Lift};
 pub use latency::LatencyReport;
 pub use report::{Example, FeedbackReport, Learning, Truth, WalkReport};
 pub(crate) use shop::Shop;
+pub(crate) use walker::rfc3339;
 
 use crate::output::{bad_usage, print, print_json};
 use anyhow::Context as _;

@@ -1,7 +1,7 @@
 //! Where a drill happens: a folder, platforms in it, a Prometheus that watches them, visitors, and a stopwatch.
 
 use super::platform::Platform;
-use super::prometheus::{Labels, Prometheus, Rule, Sample};
+use crate::observe::prometheus::{Labels, Prometheus, Rule, Sample};
 use super::report::{AlertReport, DrillReport, Kind, Step};
 use super::shorten::shorten;
 use crate::observe::Observe;

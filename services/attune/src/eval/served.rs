@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(super) const LIMIT: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Quality is judged without hurry: a busy machine must not turn it into a measurement of latency.
-const UNHURRIED: [(&str, &str, &str); 12] = [
+pub(super) const UNHURRIED: [(&str, &str, &str); 12] = [
     ("edge", "origin_deadline", "20s"),
     // The clock jumps from question to question; nothing may grow old by that.
     ("edge", "cache.behind", "876000h"),

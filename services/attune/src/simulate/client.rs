@@ -130,9 +130,12 @@ impl EdgeClient {
     /// States a visitor's attributes; the client's address is the operators' one then.
     pub(crate) async fn state_user(&self, user_id: &str, attributes: &UserAttributes) -> Result<(), Failure> {
         let stated: BTreeMap<&str, &str> = attributes.0.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let body = serde_json::to_vec(&serde_json::json!({ "attributes": stated })).map_err(|_| Failure::Malformed)?;
-        let uri = format!("{}/v1/users/{user_id}", self.address).parse().map_err(|_| Failure::Malformed)?;
-        self.exchange(Method::PUT, uri, None, body.into()).await.map(drop)
+        self.put(&format!("/v1/users/{user_id}"), &serde_json::json!({ "attributes": stated })).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, document: &serde_json::Value) -> Result<(), Failure> {
+        let uri = format!("{}{path}", self.address).parse().map_err(|_| Failure::Malformed)?;
+        self.exchange(Method::PUT, uri, None, document.to_string().into()).await.map(drop)
     }
 
     /// The version header (0 without one) and the body of a successful answer.

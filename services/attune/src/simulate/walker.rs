@@ -316,7 +316,7 @@ fn favourites(world: &World, n: u32, visitor: &Visitor) -> Vec<String> {
     counts.into_iter().take(3).map(|(name, _)| name).collect()
 }
 
-fn rfc3339(unix_millis: i64) -> String {
+pub(crate) fn rfc3339(unix_millis: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_millis) * 1_000_000);
     at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
