@@ -23,7 +23,7 @@ use anyhow::Context as _;
 use attune_dataset::World;
 use attune_domain::UnixMillis;
 use attune_model::TrainConfig;
-use attune_runtime::{Clock, Exit, Fatal, OrExit as _};
+use attune_runtime::{Clock, Exit, Fatal};
 use attune_serving::Serving;
 use clap::Args;
 use exposition::Exposition;
@@ -212,6 +212,7 @@ fn tables(state: &StateFolder) -> anyhow::Result<Tables> {
     }
     tables.set("embedder", "insight.every", "500ms");
     tables.set("embedder", "insight.sample_one_in", 1);
+    tables.set("retrieval", "shadow.share", 0.5);
     Ok(tables)
 }
 
@@ -288,5 +289,43 @@ impl Window {
 
     fn has(self, at: UnixMillis, now: UnixMillis) -> bool {
         at.div_euclid(self.step_ms) > now.div_euclid(self.step_ms) - self.steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(value: Option<f64>, errors: Option<f64>) -> Row {
+        Row { metric: "m".into(), value, interval: None, samples: None, truth: Some(1.0), errors }
+    }
+
+    fn outcome(metrics: Vec<Row>, series: usize) -> Outcome {
+        let panel = Panel { title: "CTR".into(), expression: "sum(x)".into(), series };
+        let (event, protocol, panels) = ("evaluated", String::new(), Some(vec![panel]));
+        Outcome { event, protocol, pages: 1, events: 1, days: 1.0, seconds: 1.0, metrics, panels }
+    }
+
+    #[test]
+    fn what_is_absent_or_far_from_the_truth_is_told() {
+        let good = outcome(vec![row(Some(1.0), Some(0.0)), row(Some(1.1), Some(3.0))], 1);
+        assert!(good.verdict().is_ok());
+        assert!(good.text().contains("outside its 95 % interval") && good.text().contains("1 of 1 queries"));
+        for (bad, word) in [
+            (outcome(vec![row(None, None)], 1), "ABSENT"),
+            (outcome(vec![row(Some(2.0), Some(9.0))], 1), "NOT TRUE"),
+            (outcome(Vec::new(), 0), "no data: CTR"),
+        ] {
+            assert!(bad.verdict().is_err());
+            assert!(bad.text().contains(word), "{}", bad.text());
+        }
+    }
+
+    #[test]
+    fn a_window_has_its_last_sub_windows() {
+        let hour = Window::minutes(5, 12);
+        let now = 60 * 60_000 + 2 * 60_000;
+        assert!(hour.has(now, now) && hour.has(5 * 60_000, now));
+        assert!(!hour.has(5 * 60_000 - 1, now));
     }
 }

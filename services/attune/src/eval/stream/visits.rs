@@ -34,6 +34,7 @@ pub(super) const PAGES: usize = 6_500;
 const NEWCOMERS: u32 = 300;
 /// Items that are new on the last day.
 const NEW_ITEMS: u32 = 40;
+/// Visits of the last hour at a time. Before it the clock leaps from visit to visit, so there is one.
 const AT_A_TIME: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -130,7 +131,7 @@ pub(super) async fn pass(
         pages: Mutex::default(),
     };
     let bar = progress_bar("nine days", (shared.visits.len() + late.len()) as u64);
-    shared = shared.walk(&bar).await?;
+    shared = shared.walk(1, &bar).await?;
     let shop = EdgeClient::new(admin, TIMEOUT).or_exit(Exit::Internal)?;
     let items = new_items(&shop, world, timeline, time).await?;
     for user in world.config().users..everybody {
@@ -138,7 +139,7 @@ pub(super) async fn pass(
         stated.context("state a visitor's attributes").or_exit(Exit::TryLater)?;
     }
     (shared.visits, shared.next) = (late, AtomicUsize::new(0));
-    shared = shared.walk(&bar).await?;
+    shared = shared.walk(AT_A_TIME, &bar).await?;
     bar.finish_and_clear();
     time.fetch_max(timeline.ends, Ordering::Relaxed);
     Ok(Visits { pages: shared.pages.into_inner(), impressions: shared.impressions.into_inner(), items })
@@ -165,10 +166,10 @@ async fn new_items(
 }
 
 impl Shared {
-    async fn walk(self, bar: &indicatif::ProgressBar) -> anyhow::Result<Self> {
+    async fn walk(self, at_a_time: usize, bar: &indicatif::ProgressBar) -> anyhow::Result<Self> {
         let shared = Arc::new(self);
         let mut workers = JoinSet::new();
-        for _ in 0..AT_A_TIME {
+        for _ in 0..at_a_time {
             let (shared, bar) = (Arc::clone(&shared), bar.clone());
             workers.spawn(async move {
                 loop {
