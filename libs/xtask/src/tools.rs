@@ -109,6 +109,15 @@ pub(crate) fn clickhouse() -> anyhow::Result<PathBuf> {
     found.into_iter().next().map(|(_, path)| path).context("find chdb")
 }
 
+/// promtool and amtool; installed where they are not there yet.
+pub(crate) fn alerting() -> anyhow::Result<[PathBuf; 2]> {
+    let folder = folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let found: Vec<PathBuf> =
+        find(&folder, &[Tool::Promtool, Tool::Amtool], false)?.into_iter().map(|(_, path)| path).collect();
+    found.try_into().ok().context("find promtool and amtool")
+}
+
 fn find(folder: &Path, tools: &[Tool], offline: bool) -> anyhow::Result<Vec<(Tool, PathBuf)>> {
     let bin = folder.join("bin");
     let is_there = |tool: Tool| tool.programs().iter().all(|program| bin.join(program).exists());

@@ -90,7 +90,7 @@ async fn an_emptied_redis_is_filled_from_the_checkpoints_of_all_partitions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_remembers_its_engines() {
-    let Some(engines) = Engines::start("a_folder_remembers_its_engines") else { return };
+    let Some(mut engines) = Engines::start("a_folder_remembers_its_engines") else { return };
     let (dir, arguments) = engines.filled();
     let config = &arguments[1];
     // Without flags it finds them again.
@@ -112,6 +112,8 @@ async fn a_folder_remembers_its_engines() {
     assert_eq!(again.json()["duplicates"], 1);
     let (log, store) = engines.stores().await;
     caught_up(&*log, &store).await;
+    what_waits_is_told(&platform, &mut engines).await;
+    caught_up(&*log, &store).await;
     assert!(platform.interrupt().success());
 
     // Another folder does not mix with it.
@@ -132,6 +134,36 @@ async fn a_folder_remembers_its_engines() {
     assert!(refused.contains("kafka://127.0.0.1:1") && refused.contains("refused"), "{refused}");
     let refused = refusal(&dir.path().join("state"), &["--store", "redis://127.0.0.1:1"]);
     assert!(refused.contains("127.0.0.1:1") && refused.to_lowercase().contains("refused"), "{refused}");
+}
+
+/// While Redis is away events are taken, and the metrics say that they wait.
+async fn what_waits_is_told(platform: &Platform, engines: &mut Engines) {
+    tokio::task::block_in_place(|| engines.redis.kill().unwrap());
+    for n in 0..3 {
+        let taken = event(&format!("waits-{n}"), "click", "u1", "i8");
+        let fed = platform.edge.post("/v1/feedback", &json!({"events": [taken]})).await;
+        assert_eq!(fed.status, 202, "{}", fed.text());
+    }
+    let told = async |suits: &dyn Fn(f64, f64) -> bool| {
+        let began = Instant::now();
+        loop {
+            let metrics = platform.admin.get("/metrics").await.text();
+            let value = |series: &str| {
+                let line = metrics.lines().find(|line| line.starts_with(series)).expect("the series is there");
+                line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+            };
+            let (records, seconds) =
+                (value("embedder_lag_records"), value(r#"streaming_lag_seconds{consumer_group="user-events""#));
+            if suits(records, seconds) {
+                return;
+            }
+            assert!(began.elapsed() < CATCH_UP, "{records} records wait, since {seconds} s");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    told(&|records, seconds| records >= 3.0 && seconds > 1.0).await;
+    tokio::task::block_in_place(|| engines.redis.restart().unwrap());
+    told(&|records, seconds| records == 0.0 && seconds == 0.0).await;
 }
 
 /// The line with which a start ends that cannot be.

@@ -56,6 +56,8 @@ pub(crate) struct Partition {
     partitions: u16,
     /// Next offsets of `user-events` and `user-updates`; unknown at the start and after an error.
     next: Option<(u64, u64)>,
+    /// Where it stood when that was last known.
+    stood: Option<u64>,
     /// Where `user-events` ended when that was last known.
     end: Option<u64>,
     /// Day on which old outcomes were last dropped.
@@ -66,7 +68,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(shared: Shared, partition: u16) -> Self {
-        Self { shared, partition, partitions: 0, next: None, end: None, tidied: None, snapshots: None }
+        Self { shared, partition, partitions: 0, next: None, stood: None, end: None, tidied: None, snapshots: None }
     }
 
     /// Consumes until told to stop. Goes on after failures that may pass; returns those that cannot.
@@ -90,7 +92,8 @@ impl Partition {
                 // A conflict after an answer that was lost, or another consumer's work: the stored offset says how far
                 // the partition really is.
                 Err(e) if e.is_retryable() || matches!(e, StorageError::Conflict { .. }) => {
-                    self.next = None;
+                    self.stood = self.next.take().map(|(events, _)| events).or(self.stood);
+                    self.tell_what_waits().await;
                     self.snapshots.iter_mut().for_each(Snapshots::give_up);
                     EmbedderStats::add(&self.shared.stats.retries, 1);
                     tokio::select! {
@@ -191,10 +194,7 @@ impl Partition {
             return self.tidy().await;
         };
         let records = self.readable(Topic::UserEvents, found, records::user_record, UserRecord::uid).await?;
-        let accepted = |placed: Option<&Placed<UserRecord>>| match placed.map(|placed| &placed.record) {
-            Some(UserRecord::Event(event)) => u64::try_from(event.accepted_at).unwrap_or(0),
-            _ => 0,
-        };
+        let accepted = |placed: Option<&Placed<UserRecord>>| placed.map_or(0, |placed| placed.record.accepted_at());
         let (oldest, newest) = (accepted(records.first()), accepted(records.last()));
         let stats = Arc::clone(&self.shared.stats);
         stats.at(self.partition, self.behind(from), oldest);
@@ -220,6 +220,18 @@ impl Partition {
         let behind = self.behind(next);
         stats.at(self.partition, behind, if full || behind > 0 { newest } else { 0 });
         if full { Ok(()) } else { self.tidy().await }
+    }
+
+    /// While the store is away records go on coming, and whoever looks must see them wait.
+    async fn tell_what_waits(&mut self) {
+        let Some(stood) = self.stood else { return };
+        // Where the log is away too, what was told last stays.
+        if self.look_at_end().await.is_err() || self.behind(stood) == 0 {
+            return;
+        }
+        let Ok(first) = self.shared.log.read(Topic::UserEvents, stood, 1, Duration::ZERO).await else { return };
+        let accepted = first.first().map(|(_, record)| records::accepted_at(&record.value));
+        self.shared.stats.at(self.partition, self.behind(stood), accepted.unwrap_or(0));
     }
 
     fn behind(&self, next: u64) -> u64 {

@@ -30,6 +30,19 @@ impl UserRecord {
             Self::Erased(uid) => *uid,
         }
     }
+
+    /// In Unix milliseconds; 0 where the record does not say.
+    pub(crate) fn accepted_at(&self) -> u64 {
+        match self {
+            Self::Event(event) => u64::try_from(event.accepted_at).unwrap_or(0),
+            Self::Erased(_) => 0,
+        }
+    }
+}
+
+/// Of a record of `user-events`, 0 also where it is none.
+pub(crate) fn accepted_at(value: &Bytes) -> u64 {
+    user_record(value).map_or(0, |record| record.accepted_at())
 }
 
 pub(crate) fn user_record(value: &Bytes) -> Result<UserRecord, String> {

@@ -3,6 +3,7 @@
 //! The tools are kept in `$ATTUNE_TOOLS`, or `~/.cache/attune-tools`, under their versions: the first run builds some of them
 //! from Go's module registry, the next ones do not.
 
+mod alerts;
 mod api;
 mod cluster;
 mod helm;
@@ -31,6 +32,8 @@ pub(crate) struct DeployArgs {
 enum Part {
     /// OpenAPI document, protos, and the references written from sources
     Api,
+    /// Rules, their tests and the routes of alerts
+    Alerts,
     /// Dockerfile, bake file, a packaged program, and the layers of Compose
     Images,
     /// The chart, rendered and judged without a cluster
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
     for part in parts {
         match *part {
             Part::Api => api::run(&root, args.attune.as_deref(), &mut steps)?,
+            Part::Alerts => alerts::run(&mut steps, &root),
             Part::Images => images::run(&root, args.attune.as_deref(), &mut steps)?,
             Part::Helm => helm::run(&mut steps, &root, args.attune.as_deref()),
             Part::Cluster => cluster::run(&mut steps, &root),

@@ -85,6 +85,13 @@ impl Features {
 
 /// A setting, the alert that it makes true, and a number that tells it from other reasons.
 struct Setting {
+    visitors: usize,
+    /// Requests a second.
+    rate: f64,
+    /// Settings of both platforms, before and after.
+    base: &'static str,
+    /// Holds once the alert could be true.
+    ready: &'static str,
     text: &'static str,
     what: &'static str,
     alert: &'static str,
@@ -94,9 +101,14 @@ struct Setting {
     cause: &'static str,
 }
 
-/// A tenth of a hundred candidates: cohorts see nearly the same few items.
+/// A twentieth of the candidates: cohorts see nearly the same few items. One slot in ten is filled evenly, among many
+/// candidates and then among few, so that a short run of few visitors does not concentrate by itself.
 pub(super) async fn dominated_impressions(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let setting = Setting {
+        visitors: 600,
+        rate: 300.0,
+        base: "[edge.policy]\nuniform = 0.1\n[bandit.policy]\nuniform = 0.1\n",
+        ready: "bandit_arm_pull_distribution_gini_samples >= 10000",
         text: "[origin]\ncandidates = 25\nown_items = 25\ncohort_items = 25\n",
         what: "restarted with origin.candidates, own_items and cohort_items at 25 instead of 500, 200 and 200",
         alert: "ArmPullsConcentrated",
@@ -113,6 +125,10 @@ pub(super) async fn dominated_impressions(stage: &mut Stage) -> anyhow::Result<V
 
 pub(super) async fn frozen_exploration(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let setting = Setting {
+        visitors: 40,
+        rate: 60.0,
+        base: "",
+        ready: "bandit_exploration_rate_samples >= 1000",
         text: "[edge.policy]\nuniform = 0.0\nexploration_min = 0.0\nexploration_max = 0.0\n\
                [bandit.policy]\nuniform = 0.0\nexploration_min = 0.0\nexploration_max = 0.0\n",
         what: "restarted with policy.uniform, exploration_min and exploration_max at 0, in edge and bandit",
@@ -130,20 +146,27 @@ pub(super) async fn frozen_exploration(stage: &mut Stage) -> anyhow::Result<Verd
 
 async fn bent(stage: &mut Stage, setting: &Setting) -> anyhow::Result<Verdict> {
     let (named, expression, least) = setting.tell;
-    let platform = stage.platform("platform", INSIGHT, &[]).await?;
+    let walk = |stage: &Stage, platform: &Platform| {
+        let options =
+            WalkOptions::new(&platform.ready.edge, stage.world.clone(), setting.visitors, stage.seed);
+        Visitors::walk(WalkOptions { rate: setting.rate, ..options })
+    };
+    let platform = stage.platform("platform", &format!("{INSIGHT}{}", setting.base), &[]).await?;
     stage.watch(&platform, "local").await?;
-    let visitors = Visitors::walk(walk(stage, &platform));
-    stage.did("40 visitors walk");
-    tokio::time::sleep(HEALTHY / 2).await;
+    let visitors = walk(stage, &platform);
+    stage.did(format!("{} visitors walk", setting.visitors));
+    stage.signal("samples, as many as the alert asks for", setting.ready, PATIENCE).await?;
+    // What is told by then is of enough of them, and of the last seconds.
+    tokio::time::sleep(HEALTHY / 4).await;
     let alert = stage.alert(setting.alert, &[], 1).await?;
     require(!stage.is_true(&alert).await?, format!("{} is true before anything was bent", setting.alert))?;
     let before = (stage.value(setting.metric).await?, stage.value(expression).await?.unwrap_or(0.0));
     visitors.stop().await?;
     platform.stop().await?;
 
-    let platform = stage.platform("platform", &format!("{INSIGHT}{}", setting.text), &[]).await?;
+    let platform = stage.platform("platform", &format!("{INSIGHT}{}{}", setting.base, setting.text), &[]).await?;
     stage.watch(&platform, "local").await?;
-    let visitors = Visitors::walk(walk(stage, &platform));
+    let visitors = walk(stage, &platform);
     stage.breaks(setting.what);
     let fired = stage.fires(&alert, PATIENCE, |_| true).await?;
     let now = (stage.value(setting.metric).await?, stage.value(expression).await?.unwrap_or(0.0));
