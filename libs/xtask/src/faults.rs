@@ -19,7 +19,7 @@ pub(crate) struct FaultsArgs {
 
 pub(crate) fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
     if let Some(drills) = &args.drills {
-        let test = ["test", "--release", "--package", "attune", "--test", "drill"];
+        let test = ["test", "--release", "--package", "attune", "--test", "drill", "--test", "staleness"];
         let environment = [("ATTUNE_DRILLS", drills.clone())];
         return cargo::run(&test, &CargoArgs { rest: vec!["--nocapture".to_owned()] }, &environment);
     }

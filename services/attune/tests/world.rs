@@ -18,7 +18,8 @@ fn the_metrics_of_the_stream_are_true_of_the_world() {
     }
     assert!(output.status.success(), "{report:#}");
     // A number that nobody computes any more would not be missed by the platform itself.
-    let told: Vec<&str> = metrics.iter().filter(|m| !m["truth"].is_null()).map(|m| m["metric"].as_str().unwrap()).collect();
+    let told: Vec<&str> =
+        metrics.iter().filter(|m| !m["truth"].is_null()).map(|m| m["metric"].as_str().unwrap()).collect();
     assert!(told.len() >= 30 && metrics.len() >= 60, "{told:?}");
     match report["panels"].as_array() {
         Some(panels) => assert!(panels.len() > 60, "{panels:?}"),

@@ -1,15 +1,18 @@
 //! Drills of the model alerts: the world or a setting is bent, and the metric of the stream says so.
 
 use super::platform::Platform;
-use super::stage::{Stage, Verdict, Visitors, require};
-use super::suspects::{self, Values};
+use super::stage::{LOOK, Stage, Verdict, Visitors, require};
+use super::suspects::{self, Suspect, Values};
+use crate::observe::prometheus::Labels;
 use crate::simulate::{Newcomers, Shop, WalkOptions};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const INSIGHT: &str = "[embedder.insight]\nevery = \"1s\"\nlateness = \"1s\"\nsample_one_in = 1\n";
 const HEALTHY: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(150);
+/// Between two looks at the features.
+const STEP: Duration = Duration::from_secs(5);
 
 fn walk(stage: &Stage, platform: &Platform) -> WalkOptions {
     let mut options = WalkOptions::new(&platform.ready.edge, stage.world.clone(), 40, stage.seed);
@@ -37,11 +40,19 @@ pub(super) async fn other_crowd(stage: &mut Stage) -> anyhow::Result<Verdict> {
     options.newcomers = options.newcomers.map(|newcomers| Newcomers { who: |traits| traits.age == 4, ..newcomers });
     let visitors = Visitors::walk(options);
     stage.breaks("from now on only visitors above 55 come");
-    let fired = stage.fires(&alert, PATIENCE, |labels| !known.contains(labels)).await?;
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let now = Features::read(stage).await?;
+    let begun = Instant::now();
+    let (now, drifts) = loop {
+        tokio::time::sleep(STEP).await;
+        let now = Features::read(stage).await?;
+        let drifts = suspects::risen(&before.drift, &now.drift);
+        if stands_out(&drifts).is_some() || begun.elapsed() > PATIENCE {
+            break (now, drifts);
+        }
+    };
+    let found = stands_out(&drifts).map(|suspect| suspect.name.clone());
+    let of_it = |labels: &Labels| labels.get("feature_name") == found.as_ref() && !known.contains(labels);
+    let fired = stage.fires(&alert, PATIENCE, of_it).await?;
     visitors.stop().await?;
-    let drifts = suspects::risen(&before.drift, &now.drift);
     for suspect in drifts.iter().take(3) {
         let null = |of: &Features| of.nulls.get(&suspect.name).map_or("-".to_owned(), |null| format!("{null:.2}"));
         stage.evidence(format!(
@@ -53,7 +64,6 @@ pub(super) async fn other_crowd(stage: &mut Stage) -> anyhow::Result<Verdict> {
             null(&now)
         ));
     }
-    let found = suspects::stands_out(&drifts, 0.2, 1.5).map(|suspect| suspect.name.clone());
     let is_filled = found.as_ref().is_some_and(|name| now.nulls.get(name).is_none_or(|null| *null < 0.1));
     platform.stop().await?;
     Ok(Verdict {
@@ -64,6 +74,11 @@ pub(super) async fn other_crowd(stage: &mut Stage) -> anyhow::Result<Verdict> {
         }),
         truth: "only visitors above 55 come".to_owned(),
     })
+}
+
+/// The feature that moved most, and half as much again as the next.
+fn stands_out(drifts: &[Suspect]) -> Option<&Suspect> {
+    suspects::stands_out(drifts, 0.2, 1.5)
 }
 
 struct Features {
@@ -88,8 +103,8 @@ struct Setting {
     visitors: usize,
     /// Requests a second.
     rate: f64,
-    /// Settings of both platforms, before and after.
-    base: &'static str,
+    /// Settings before it.
+    healthy: &'static str,
     /// Holds once the alert could be true.
     ready: &'static str,
     text: &'static str,
@@ -101,16 +116,17 @@ struct Setting {
     cause: &'static str,
 }
 
-/// A twentieth of the candidates: cohorts see nearly the same few items. One slot in ten is filled evenly, among many
-/// candidates and then among few, so that a short run of few visitors does not concentrate by itself.
+/// A shop that tries a lot becomes one that tries nearly nothing, among a twentieth of the candidates: cohorts see nearly the
+/// same few items. Without its many even slots the simulated shop is near the alert's bound as it is.
 pub(super) async fn dominated_impressions(stage: &mut Stage) -> anyhow::Result<Verdict> {
     let setting = Setting {
-        visitors: 600,
-        rate: 300.0,
-        base: "[edge.policy]\nuniform = 0.1\n[bandit.policy]\nuniform = 0.1\n",
+        visitors: 150,
+        rate: 200.0,
+        healthy: "[edge.policy]\nuniform = 0.3\n[bandit.policy]\nuniform = 0.3\n",
         ready: "bandit_arm_pull_distribution_gini_samples >= 10000",
         text: "[origin]\ncandidates = 25\nown_items = 25\ncohort_items = 25\n",
-        what: "restarted with origin.candidates, own_items and cohort_items at 25 instead of 500, 200 and 200",
+        what: "restarted with 2 instead of 30 % of slots filled evenly, and origin.candidates, own_items and cohort_items at 25 \
+               instead of 500, 200 and 200",
         alert: "ArmPullsConcentrated",
         metric: "bandit_arm_pull_distribution_gini",
         tell: (
@@ -127,7 +143,7 @@ pub(super) async fn frozen_exploration(stage: &mut Stage) -> anyhow::Result<Verd
     let setting = Setting {
         visitors: 40,
         rate: 60.0,
-        base: "",
+        healthy: "",
         ready: "bandit_exploration_rate_samples >= 1000",
         text: "[edge.policy]\nuniform = 0.0\nexploration_min = 0.0\nexploration_max = 0.0\n\
                [bandit.policy]\nuniform = 0.0\nexploration_min = 0.0\nexploration_max = 0.0\n",
@@ -147,24 +163,23 @@ pub(super) async fn frozen_exploration(stage: &mut Stage) -> anyhow::Result<Verd
 async fn bent(stage: &mut Stage, setting: &Setting) -> anyhow::Result<Verdict> {
     let (named, expression, least) = setting.tell;
     let walk = |stage: &Stage, platform: &Platform| {
-        let options =
-            WalkOptions::new(&platform.ready.edge, stage.world.clone(), setting.visitors, stage.seed);
+        let options = WalkOptions::new(&platform.ready.edge, stage.world.clone(), setting.visitors, stage.seed);
         Visitors::walk(WalkOptions { rate: setting.rate, ..options })
     };
-    let platform = stage.platform("platform", &format!("{INSIGHT}{}", setting.base), &[]).await?;
+    let platform = stage.platform("platform", &format!("{INSIGHT}{}", setting.healthy), &[]).await?;
     stage.watch(&platform, "local").await?;
     let visitors = walk(stage, &platform);
     stage.did(format!("{} visitors walk", setting.visitors));
     stage.signal("samples, as many as the alert asks for", setting.ready, PATIENCE).await?;
     // What is told by then is of enough of them, and of the last seconds.
-    tokio::time::sleep(HEALTHY / 4).await;
+    tokio::time::sleep(2 * LOOK).await;
     let alert = stage.alert(setting.alert, &[], 1).await?;
     require(!stage.is_true(&alert).await?, format!("{} is true before anything was bent", setting.alert))?;
     let before = (stage.value(setting.metric).await?, stage.value(expression).await?.unwrap_or(0.0));
     visitors.stop().await?;
     platform.stop().await?;
 
-    let platform = stage.platform("platform", &format!("{INSIGHT}{}{}", setting.base, setting.text), &[]).await?;
+    let platform = stage.platform("platform", &format!("{INSIGHT}{}", setting.text), &[]).await?;
     stage.watch(&platform, "local").await?;
     let visitors = walk(stage, &platform);
     stage.breaks(setting.what);

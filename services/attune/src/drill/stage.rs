@@ -1,10 +1,10 @@
 //! Where a drill happens: a folder, platforms in it, a Prometheus that watches them, visitors, and a stopwatch.
 
 use super::platform::Platform;
-use crate::observe::prometheus::{Labels, Prometheus, Rule, Sample};
 use super::report::{AlertReport, DrillReport, Kind, Step};
 use super::shorten::shorten;
 use crate::observe::Observe;
+use crate::observe::prometheus::{Labels, Prometheus, Rule, Sample};
 use crate::output;
 use crate::simulate::{self, WalkOptions, WalkReport};
 use anyhow::Context as _;

@@ -101,7 +101,11 @@ pub(super) fn run(options: &StreamOptions) -> anyhow::Result<()> {
         metrics,
         panels,
     };
-    if options.json { print_json(&outcome)? } else { print(&outcome.text())? }
+    if options.json {
+        print_json(&outcome)?
+    } else {
+        print(&outcome.text())?
+    }
     outcome.verdict()
 }
 
@@ -257,7 +261,14 @@ impl Outcome {
             };
             let interval = row.interval.map_or(String::new(), |[low, high]| format!("[{low:.4}, {high:.4}]"));
             let samples = row.samples.map_or(String::new(), |samples| format!("{samples:.0}"));
-            vec![row.metric.clone(), number(row.value), interval, samples, row.truth.map_or(String::new(), |truth| format!("{truth:.4}")), told]
+            vec![
+                row.metric.clone(),
+                number(row.value),
+                interval,
+                samples,
+                row.truth.map_or(String::new(), |truth| format!("{truth:.4}")),
+                told,
+            ]
         };
         let rows: Vec<Vec<String>> = self.metrics.iter().map(cells).collect();
         let mut text = format!("{}\n\n", self.protocol);

@@ -68,7 +68,8 @@ impl Lanes {
             lane.take(found);
         }
         if self.lanes.iter().all(|lane| lane.read.is_empty()) {
-            let reads = self.lanes.iter().map(|lane| self.log.read_at_leisure(Topic::UserEvents, lane.next, BATCH, wait));
+            let reads =
+                self.lanes.iter().map(|lane| self.log.read_at_leisure(Topic::UserEvents, lane.next, BATCH, wait));
             let found = select_all(reads).await.0?;
             if let Some(&(first, _)) = found.first()
                 && let Some(lane) = self.lanes.get_mut(usize::from(partition_of(first)))

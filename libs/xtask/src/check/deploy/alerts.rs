@@ -22,9 +22,7 @@ pub(super) fn run(steps: &mut Steps, root: &Path) {
         Ok(format!("{} files", tests.len()))
     });
     let alertmanager = kit.join("alertmanager");
-    steps.check("alerts: routes", || {
-        said(command(&amtool, &alertmanager).args(["check-config", "alertmanager.yml"]))
-    });
+    steps.check("alerts: routes", || said(command(&amtool, &alertmanager).args(["check-config", "alertmanager.yml"])));
     steps.check("alerts: a wrong rule and a wrong route are refused", || {
         let folder = tempfile::tempdir().context("create a folder")?;
         let broken = |from: &Path, old: &str, new: &str| {

@@ -210,8 +210,7 @@ fn effects(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     let day = |at: UnixMillis| seen.until.div_euclid(DAY_MS) - at.div_euclid(DAY_MS);
     let first: HashSet<Uid> = live().filter(|event| day(came(event)) == 8).map(|event| event.uid).collect();
     rows.add("personalization_return_ratio", "", drawn(RETURNS, first.len() as f64));
-    let active: HashSet<Uid> =
-        live().filter(|event| DAY.has(came(event), seen.until)).map(|event| event.uid).collect();
+    let active: HashSet<Uid> = live().filter(|event| DAY.has(came(event), seen.until)).map(|event| event.uid).collect();
     rows.add("personalization_active_users", "", exact(active.len() as f64));
 }
 
@@ -362,9 +361,8 @@ fn live(seen: &Seen<'_>, rows: &mut Rows<'_>) {
         rows.add("bandit_posterior_uncertainty", &labels("item_segment", arm), None);
     }
     let version = seen.serving.bundle.version();
-    for k in ["100"] {
-        rows.add("model_recall_score", &format!("k=\"{k}\",{}", labels("model_version", &version.to_string())), None);
-    }
+    let model = labels("model_version", &version.to_string());
+    rows.add("model_recall_score", &format!("k=\"100\",{model}"), None);
     for feature in seen.serving.bundle.histograms().keys() {
         rows.add("model_feature_drift_score", &labels("feature_name", feature), None);
     }
