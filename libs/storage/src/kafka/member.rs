@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
+/// The client's default. It takes no session that is longer.
+const LEAST_POLL_INTERVAL: Duration = Duration::from_secs(300);
 const ENTER_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins to join; partitions come when the group has settled.
@@ -53,6 +55,7 @@ impl Place {
             .set("group.instance.id", &self.options.instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session.as_millis().to_string())
+            .set("max.poll.interval.ms", session.max(LEAST_POLL_INTERVAL).as_millis().to_string())
             .set("heartbeat.interval.ms", (session / 6).as_millis().to_string())
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
