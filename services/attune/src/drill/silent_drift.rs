@@ -30,7 +30,8 @@ const VISITS: u64 = 2;
 const HEALTHY: Duration = Duration::from_secs(60);
 /// Window of what visitors click, in seconds.
 const CLICKS: u64 = 50;
-/// A dip well beyond what chance does to so many impressions: some 2 % where visitors' clicks are alike.
+/// A dip beyond chance: at 50 pages a second a window has some 50,000 impressions, whose CTR has a standard error of 1 % if
+/// they are independent.
 const DIP: f64 = 0.94;
 const PATIENCE: Duration = Duration::from_secs(120);
 
