@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(super) const LIMIT: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Quality is judged without hurry: a busy machine must not turn it into a measurement of latency.
-pub(super) const UNHURRIED: [(&str, &str, &str); 12] = [
+const UNHURRIED: [(&str, &str, &str); 12] = [
     ("edge", "origin_deadline", "20s"),
     // The clock jumps from question to question; nothing may grow old by that.
     ("edge", "cache.behind", "876000h"),
@@ -71,8 +71,8 @@ pub(super) struct Facts {
     pub(super) explored: f64,
 }
 
-/// Settings of an evaluated platform: as served, no holdout, unhurried.
-pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Exploring) -> anyhow::Result<Tables> {
+/// Settings of an evaluated platform: as served, but unhurried.
+pub(super) fn unhurried(state: &StateFolder, config: Option<&Path>) -> anyhow::Result<Tables> {
     let args = UpArgs {
         log: None,
         store: None,
@@ -87,10 +87,16 @@ pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Expl
         json: true,
     };
     let mut tables = with_places(Tables::read(config)?, state, &args)?;
-    tables.set("edge", "experiment.holdout", 0.0);
     for (service, key, value) in UNHURRIED {
         tables.set(service, key, value);
     }
+    Ok(tables)
+}
+
+/// The same without a holdout.
+pub(super) fn tables(state: &StateFolder, config: Option<&Path>, exploring: Exploring) -> anyhow::Result<Tables> {
+    let mut tables = unhurried(state, config)?;
+    tables.set("edge", "experiment.holdout", 0.0);
     if exploring == Exploring::Off {
         for service in ["edge", "bandit"] {
             for key in ["policy.uniform", "policy.exploration_min", "policy.exploration_max"] {

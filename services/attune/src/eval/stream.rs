@@ -10,7 +10,7 @@ mod truth;
 mod visits;
 
 use super::Workplace;
-use super::served::UNHURRIED;
+use super::served;
 use super::table::table;
 use crate::fill::{self, Filling};
 use crate::observe::Observe;
@@ -18,7 +18,6 @@ use crate::output::{note, print, print_json};
 use crate::platform::{self, Running};
 use crate::settings::Tables;
 use crate::state::StateFolder;
-use crate::up::{UpArgs, with_places};
 use anyhow::Context as _;
 use attune_dataset::World;
 use attune_domain::UnixMillis;
@@ -29,7 +28,6 @@ use clap::Args;
 use exposition::Exposition;
 use panels::Panel;
 use serde::Serialize;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -193,23 +191,7 @@ async fn observe(state: &StateFolder, running: &Running) -> Option<(Observe, pan
 
 /// As served, but unhurried, with enough chance in pages and visitors for every number to have its samples.
 fn tables(state: &StateFolder) -> anyhow::Result<Tables> {
-    let args = UpArgs {
-        log: None,
-        store: None,
-        data: None,
-        state: state.root().to_owned(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        separate: false,
-        observe: false,
-        visitors: 0,
-        seed: 0,
-        config: None,
-        json: true,
-    };
-    let mut tables = with_places(Tables::read(None)?, state, &args)?;
-    for (service, key, value) in UNHURRIED {
-        tables.set(service, key, value);
-    }
+    let mut tables = served::unhurried(state, None)?;
     tables.set("edge", "experiment.holdout", HOLDOUT);
     for service in ["edge", "bandit"] {
         tables.set(service, "policy.uniform", UNIFORM);
