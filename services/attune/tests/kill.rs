@@ -110,8 +110,9 @@ async fn a_full_disk_refuses_events_and_keeps_the_pages() {
     let small = "mount -t tmpfs -o size=256m none \"$0\" && cp -a \"$1\" \"$0\" && shift || exit; \
                  setpriv --pdeathsig TERM \"$@\" & up=$!; trap \"kill -INT $up\" INT; wait $up; wait $up; ended=$?; \
                  cp -a \"$0/state\" \"$0.after\" && exit $ended";
-    let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", small]).arg(&disk).arg(dir.path().join("state")).arg(env!("CARGO_BIN_EXE_attune"));
+    // A shell cannot trap a signal that was ignored when it began, as this one is where tests run in the background.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "unshare", "-rm", "sh", "-c", small]).arg(&disk).arg(dir.path().join("state")).arg(env!("CARGO_BIN_EXE_attune"));
     let arguments = ["--separate", "--config", settings.to_str().unwrap()];
     let platform = Platform::spawn_by(command, &disk.join("state"), &arguments).unwrap();
     let filler = PathBuf::from(format!("/proc/{}/root{}/filler", platform.pid(), disk.display()));
