@@ -177,6 +177,12 @@ async fn rebuild(args: &RebuildArgs, settings: &Settings, log: Arc<dyn EventLog>
     let caught_up = async {
         all_applied(&*log, &*store).await?;
         let seconds = started.elapsed().as_secs_f64();
+        // Where a partition came from is counted just after it is there.
+        let bounds = log.partitions(Topic::UserEvents).await.context("read the event log")?;
+        let emptied = bounds.iter().filter(|b| b.end > attune_storage::first_offset(partition_of(b.end))).count();
+        while stats.restored.load(Relaxed) + stats.replayed.load(Relaxed) < emptied as u64 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         stop.send_replace(true);
         anyhow::Ok(seconds)
     };
