@@ -112,7 +112,11 @@ async fn a_full_disk_refuses_events_and_keeps_the_pages() {
                  cp -a \"$0/state\" \"$0.after\" && exit $ended";
     // A shell cannot trap a signal that was ignored when it began, as this one is where tests run in the background.
     let mut command = Command::new("env");
-    command.args(["--default-signal=INT", "unshare", "-rm", "sh", "-c", small]).arg(&disk).arg(dir.path().join("state")).arg(env!("CARGO_BIN_EXE_attune"));
+    command
+        .args(["--default-signal=INT", "unshare", "-rm", "sh", "-c", small])
+        .arg(&disk)
+        .arg(dir.path().join("state"))
+        .arg(env!("CARGO_BIN_EXE_attune"));
     let arguments = ["--separate", "--config", settings.to_str().unwrap()];
     let platform = Platform::spawn_by(command, &disk.join("state"), &arguments).unwrap();
     let filler = PathBuf::from(format!("/proc/{}/root{}/filler", platform.pid(), disk.display()));
