@@ -353,16 +353,13 @@ fn embeddings(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     rows.add("embedding_drift_score", "", None);
 }
 
-/// What the bandit believes, how the index searches, and how today's features differ from those of the training.
+/// What the bandit believes, and how today's features differ from those of the training.
 fn live(seen: &Seen<'_>, rows: &mut Rows<'_>) {
     rows.add("bandit_believed_regret", "", None);
     let labels = |name: &str, value: &str| format!("{name}=\"{value}\"");
     for arm in seen.world.items().iter().filter_map(|item| item.categories.first()).collect::<BTreeSet<_>>() {
         rows.add("bandit_posterior_uncertainty", &labels("item_segment", arm), None);
     }
-    let version = seen.serving.bundle.version();
-    let model = labels("model_version", &version.to_string());
-    rows.add("model_recall_score", &format!("k=\"100\",{model}"), None);
     for feature in seen.serving.bundle.histograms().keys() {
         rows.add("model_feature_drift_score", &labels("feature_name", feature), None);
     }
