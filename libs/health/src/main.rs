@@ -35,10 +35,11 @@ fn ask(url: &str) -> Result<u16, String> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address: SocketAddr = host.parse().map_err(|_| USAGE)?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())?;
+    let request = format!("GET /{path} HTTP/1.0\r\nhost: {host}\r\n\r\n");
     let asked = stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-        .and_then(|()| write!(stream, "GET /{path} HTTP/1.0\r\nhost: {host}\r\n\r\n"));
+        .and_then(|()| stream.write_all(request.as_bytes()));
     asked.map_err(|error| error.to_string())?;
     let mut line = [0; 12];
     stream.read_exact(&mut line).map_err(|error| error.to_string())?;
@@ -56,9 +57,14 @@ mod tests {
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 256];
-            let read = stream.read(&mut request).unwrap();
-            assert!(request[..read].starts_with(b"GET /readyz HTTP/1.0\r\n"));
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut some = [0; 256];
+                let read = stream.read(&mut some).unwrap();
+                assert!(read > 0, "the request ends with an empty line");
+                request.extend_from_slice(&some[..read]);
+            }
+            assert!(request.starts_with(b"GET /readyz HTTP/1.0\r\n"));
             stream.write_all(answer.as_bytes()).unwrap();
         });
         let status = ask(&url);
