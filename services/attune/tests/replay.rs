@@ -99,7 +99,10 @@ async fn find(source: &Source, path: Path, suits: impl Fn(&DecisionRecord) -> bo
 async fn what_was_changed_is_named() {
     let dir = state();
     let folder = dir.path().join("state");
-    let platform = Platform::start(&dir, &[]);
+    let settings = dir.path().join("settings.toml");
+    // u1 is to get pages of its own.
+    fs::write(&settings, "[edge.experiment]\nholdout = 0.0\n").unwrap();
+    let platform = Platform::start(&dir, &["--config", settings.to_str().unwrap()]);
     visit(&platform, 120, "c").await;
     for _ in 0..3 {
         let answer = platform.edge.post("/v1/personalize", &json!({"user_id": "u1", "limit": 100})).await;
