@@ -68,7 +68,7 @@ impl Drop for Server {
 /// The program as it is now, unless one was named.
 pub(crate) fn attune(root: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
-        return Ok(named.to_owned());
+        return named.canonicalize().with_context(|| format!("find {}", named.display()));
     }
     let mut build = Command::new("cargo");
     said(build.current_dir(root).args(["build", "--release", "--package", "attune"]), "build attune")?;
