@@ -214,7 +214,7 @@ impl Bundle {
         self.manifest.edge
     }
 
-    /// Distributions of the ranker's features in training.
+    /// Distributions of the ranker's features in training, but for the page's context: no hour is distributed as all are.
     pub fn histograms(&self) -> &Histograms {
         &self.histograms
     }

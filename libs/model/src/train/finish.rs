@@ -1,6 +1,7 @@
 //! From trained tables to a bundle: item rows, base rates, the edge's scorer, cohorts, histograms, metrics.
 
 use crate::FIXED_COORDINATES;
+use crate::attribution::FeatureGroup;
 use crate::bundle::{Bundle, Parts, catalogue_hash};
 use crate::content::ContentSection;
 use crate::features::{COLUMNS, FIXED, UserSide};
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 const BASE_VISITORS: usize = 64;
 /// Weight of an item's content against its events, in events.
 const CONTENT_TRUST: f32 = 0.5;
-const BUCKETS: usize = 10;
+const BUCKETS: usize = 20;
 
 /// Item rows of trained towers; fits the content section to them on the way. Base logits are still 0.
 pub(crate) fn rows(towers: &Towers, counts: &Counts, section: &mut ContentSection, items: &[Item]) -> ItemSection {
@@ -220,6 +221,7 @@ impl Finish<'_> {
         let column = |at: usize| self.rows.features.iter().skip(at).step_by(self.rows.width).copied();
         let named = COLUMNS.iter().enumerate();
         let mut histograms: Histograms = named
+            .filter(|(_, (_, group))| *group != FeatureGroup::Context)
             .filter_map(|(at, (name, _))| Some(((*name).to_owned(), Histogram::of(column(at), BUCKETS)?)))
             .collect();
         let mut first = FIXED;

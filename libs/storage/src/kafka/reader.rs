@@ -54,6 +54,9 @@ struct Reader {
     /// Received and not yet given to anybody.
     waiting: VecDeque<(u64, Record)>,
     consumer: Option<StreamConsumer<Observer>>,
+    /// The consumer goes on there: not while the topic's start is looked for, and never again where that failed or was
+    /// given up.
+    stands: bool,
 }
 
 impl Drop for Reader {
@@ -81,14 +84,13 @@ impl Readers {
         let (slot, mut reader) = self.at(pace, topic, from)?;
         let is_there = self.ends.is_below(topic, from);
         let wait = if is_there { wait.max(self.options.timeout) } else { wait };
-        let found = match reader.read(&self.options, from, max, Instant::now() + wait).await {
-            Ok(found) if found.is_empty() && is_there => Err(StorageError::Unavailable),
-            found => found,
-        };
-        if found.is_err() {
+        // Where brokers are away the consumer goes on by itself once they are back.
+        let found = reader.read(&self.options, from, max, Instant::now() + wait).await?;
+        if found.is_empty() && is_there {
             self.all.lock().retain(|other| !Arc::ptr_eq(other, &slot));
+            return Err(StorageError::Unavailable);
         }
-        found
+        Ok(found)
     }
 
     /// The idle reader that stands there, or a new one.
@@ -99,6 +101,7 @@ impl Readers {
         from: u64,
     ) -> Result<(Arc<tokio::sync::Mutex<Reader>>, OwnedMutexGuard<Reader>), StorageError> {
         let mut all = self.all.lock();
+        all.retain(|slot| slot.try_lock().map_or(true, |reader| reader.stands));
         let found = all.iter().enumerate().rev().find_map(|(place, slot)| {
             let reader = Arc::clone(slot).try_lock_owned().ok()?;
             ((reader.pace, reader.topic, reader.next) == (pace, topic, from)).then_some((place, reader))
@@ -136,7 +139,7 @@ impl Reader {
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "16384")
             .consumer("reader")?;
-        let mut reader = Self { pace, topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer) };
+        let mut reader = Self { pace, topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer), stands: false };
         reader.assign(options, from)?;
         Ok(reader)
     }
@@ -149,6 +152,7 @@ impl Reader {
             .and_then(|()| consumer.assign(&list))
             .map_err(|e| unavailable(&e))?;
         self.next = from;
+        self.stands = true;
         Ok(())
     }
 
@@ -164,6 +168,7 @@ impl Reader {
             match self.receive(max, deadline).await {
                 Ok(()) => return Ok(self.take(max)),
                 Err(error) if is_out_of_range(&error) => {
+                    self.stands = false;
                     let start = self.start_of(options, from).await?;
                     if from >= start {
                         // Beyond the end, where the consumer gives up.
