@@ -84,13 +84,15 @@ impl Readers {
         let (slot, mut reader) = self.at(pace, topic, from)?;
         let is_there = self.ends.is_below(topic, from);
         let wait = if is_there { wait.max(self.options.timeout) } else { wait };
-        // Where brokers are away the consumer goes on by itself once they are back.
-        let found = reader.read(&self.options, from, max, Instant::now() + wait).await?;
-        if found.is_empty() && is_there {
+        let found = match reader.read(&self.options, from, max, Instant::now() + wait).await {
+            Ok(found) if found.is_empty() && is_there => Err(StorageError::Unavailable),
+            found => found,
+        };
+        // A new consumer asks who leads the partition now; an old one goes on waiting for a broker that is gone.
+        if found.is_err() {
             self.all.lock().retain(|other| !Arc::ptr_eq(other, &slot));
-            return Err(StorageError::Unavailable);
         }
-        Ok(found)
+        found
     }
 
     /// The idle reader that stands there, or a new one.
@@ -139,7 +141,8 @@ impl Reader {
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "16384")
             .consumer("reader")?;
-        let mut reader = Self { pace, topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer), stands: false };
+        let mut reader =
+            Self { pace, topic, next: from, waiting: VecDeque::new(), consumer: Some(consumer), stands: false };
         reader.assign(options, from)?;
         Ok(reader)
     }
