@@ -88,7 +88,7 @@ impl Readers {
             Ok(found) if found.is_empty() && is_there => Err(StorageError::Unavailable),
             found => found,
         };
-        // A new consumer asks who leads the partition now; an old one goes on waiting for a broker that is gone.
+        // With one of three brokers gone for a minute, consumers that were kept brought nothing more in time.
         if found.is_err() {
             self.all.lock().retain(|other| !Arc::ptr_eq(other, &slot));
         }
