@@ -164,6 +164,8 @@ pub struct StateVersion {
 pub struct UserState {
     pub window: UserWindow,
     pub attributes: UserAttributes,
+    /// When the shop stated them last, in the same words or others; none where nobody noted it.
+    pub attributes_at: Option<UnixMillis>,
     pub version: StateVersion,
     /// Acceptance time of the newest event of this visitor that the state reflects.
     pub watermark: Option<UnixMillis>,

@@ -2,7 +2,8 @@
 
 use attune_dataset::{Dataset, DatasetEvent};
 use attune_domain::{
-    Catalogue, Context, EventKey, EventKind, Id, Item, ItemIx, ItemUpdate, Uid, UserState, UserWindow, WindowEvent,
+    Catalogue, Context, EventKey, EventKind, Id, Item, ItemIx, ItemUpdate, Uid, UserAttributes, UserState, UserWindow,
+    WindowEvent,
 };
 use attune_model::{Bundle, Quiet, TrainConfig};
 use rand::{RngExt as _, SeedableRng as _};
@@ -42,20 +43,31 @@ pub fn item(ix: usize) -> Item {
 /// Trained once a process: the same model for every test.
 pub fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| trained(data()))
+}
+
+/// The same world where the shop states an attribute of every second visitor: `age` is `young` or `old`.
+pub fn stated_world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let data = data();
-        let config = TrainConfig {
-            dim: 32,
-            tower_epochs: 2,
-            ranker_epochs: 1,
-            examples_per_epoch: 5_000,
-            ranker_rows: 8_000,
-            clusters: 8,
-            ..TrainConfig::default()
-        };
-        let bundle = attune_model::train(&data, &config, &Quiet).expect("the small world can be trained on");
-        World { data, bundle: Arc::new(bundle) }
+        let age = |user: usize| UserAttributes(vec![("age".into(), ["young", "old"][user / 2 % 2].into())]);
+        let attributes = (0..USERS as usize).map(|user| if user % 2 == 0 { age(user) } else { Default::default() });
+        trained(Dataset { attributes: attributes.collect(), ..data() })
     })
+}
+
+fn trained(data: Dataset) -> World {
+    let config = TrainConfig {
+        dim: 32,
+        tower_epochs: 2,
+        ranker_epochs: 1,
+        examples_per_epoch: 5_000,
+        ranker_rows: 8_000,
+        clusters: 8,
+        ..TrainConfig::default()
+    };
+    let bundle = attune_model::train(&data, &config, &Quiet).expect("the small world can be trained on");
+    World { data, bundle: Arc::new(bundle) }
 }
 
 fn data() -> Dataset {

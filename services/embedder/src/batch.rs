@@ -3,8 +3,8 @@
 //! Always holds: effects are a pure function of the records and of what the store held at the first one's offset.
 
 use crate::processors::{bandit, context, embed};
-use crate::records::UserRecord;
-use attune_domain::{StateVersion, Uid, UserAttributes, UserState};
+use crate::records::{Stated, UserRecord};
+use attune_domain::{StateVersion, Uid, UserState};
 use attune_storage::{
     EffectBatch, FeatureStore, OutcomeKey, StorageError, USER_EVENTS_CONSUMER, USER_UPDATES_CONSUMER,
 };
@@ -89,16 +89,19 @@ pub(crate) async fn events(
 /// Applies records of `user-updates` that stand in `expected..next`.
 pub(crate) async fn attributes(
     store: &dyn FeatureStore,
-    records: Vec<Placed<(Uid, UserAttributes)>>,
+    records: Vec<Placed<(Uid, Stated)>>,
     expected: u64,
     next: u64,
 ) -> Result<Effects, StorageError> {
     let mut visitors = load(store, records.iter().map(|r| r.record.0)).await?;
     let mut effects = Effects::default();
-    for Placed { traceparent, record: (uid, attributes), .. } in records {
+    for Placed { traceparent, record: (uid, stated), .. } in records {
         let Some(visitor) = visitors.get_mut(&uid) else { continue };
-        if context::apply(&mut visitor.state, attributes) {
-            visitor.present = true;
+        let before = visitor.state.attributes_at;
+        let changed = context::apply(&mut visitor.state, stated);
+        // The same again is noted, and nobody is told.
+        visitor.present |= changed || visitor.state.attributes_at != before;
+        if changed {
             visitor.moved = Some((visitor.state.version, traceparent));
             effects.applied += 1;
         }
@@ -111,8 +114,7 @@ impl Effects {
     fn collect(&mut self, visitors: HashMap<Uid, Visitor>, consumer: &'static str, expected: u64, next: u64) {
         (self.batch.consumer, self.batch.expected_offset, self.batch.next_offset) = (consumer, expected, next);
         for (uid, visitor) in visitors {
-            let Some((version, traceparent)) = visitor.moved else { continue };
-            self.moved.push((uid, version, traceparent));
+            self.moved.extend(visitor.moved.map(|(version, traceparent)| (uid, version, traceparent)));
             if visitor.present {
                 self.batch.users.push((uid, visitor.state));
             }

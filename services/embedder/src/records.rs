@@ -1,6 +1,6 @@
 //! Records of the two topics, checked. What is not one becomes a dead record with the reason.
 
-use attune_domain::{LoggedEvent, MAX_ATTRIBUTES, StateVersion, Uid, UserAttributes};
+use attune_domain::{LoggedEvent, MAX_ATTRIBUTES, StateVersion, Uid, UnixMillis, UserAttributes};
 use attune_proto::convert;
 use attune_proto::state::v1 as wire;
 use attune_storage::{DedupKey, MAX_RECORD_BYTES, Record, Topic, partition_for, partition_of};
@@ -62,14 +62,18 @@ pub(crate) fn user_record(value: &Bytes) -> Result<UserRecord, String> {
     }
 }
 
-pub(crate) fn user_attributes(value: &Bytes) -> Result<(Uid, UserAttributes), String> {
+/// What was stated about a visitor, and when, where the record says.
+pub(crate) type Stated = (UserAttributes, Option<UnixMillis>);
+
+pub(crate) fn user_attributes(value: &Bytes) -> Result<(Uid, Stated), String> {
     let record = wire::UserAttributes::decode(value.clone()).map_err(|e| e.to_string())?;
     convert::schema(record.schema).map_err(|e| e.to_string())?;
     let uid = convert::uid(&record.uid).map_err(|e| e.to_string())?;
     if record.attributes.len() > MAX_ATTRIBUTES {
         return Err(format!("attributes: must be at most {MAX_ATTRIBUTES}"));
     }
-    Ok((uid, convert::user_attributes(&record.attributes)))
+    let at = (record.accepted_at != 0).then_some(record.accepted_at);
+    Ok((uid, (convert::user_attributes(&record.attributes), at)))
 }
 
 /// The record of a visitor lies in the visitor's partition, or two tasks would write one state.

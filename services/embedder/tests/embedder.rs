@@ -66,6 +66,26 @@ async fn attributes_and_windows_do_not_overwrite_each_other() {
 }
 
 #[tokio::test]
+async fn what_is_stated_again_is_newer_and_nobody_is_told() {
+    let bed = Bed::memory();
+    bed.write_attributes_at(1, &[("age", "30s")], NOW).await;
+    bed.write_attributes_at(2, &[("age", "30s")], 0).await;
+    let bed = bed.caught_up().await;
+    assert_eq!(bed.state(1).await.attributes_at, Some(NOW));
+    assert_eq!(bed.state(2).await.attributes_at, None, "nobody noted when");
+    let told = bed.log.bounds(Topic::StateVersions).await.unwrap().end;
+    bed.write_attributes_at(1, &[("age", "30s")], NOW + DAY).await;
+    let bed = bed.caught_up().await;
+    assert_eq!(bed.state(1).await.attributes_at, Some(NOW + DAY));
+    bed.write_attributes_at(1, &[], NOW + 2 * DAY).await;
+    let bed = bed.caught_up().await;
+    assert_eq!(bed.state(1).await, UserState::default());
+    // Only the one who lost them moved.
+    let moves = bed.log.read(Topic::StateVersions, told, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(moves.iter().flat_map(|(_, record)| moved(record)).map(|(uid, _)| uid).collect::<Vec<_>>(), [uid(1)]);
+}
+
+#[tokio::test]
 async fn poison_goes_to_the_dead_topic_and_stops_nothing() {
     let bed = Bed::memory();
     bed.write(vec![decided(1, 1, 1, EventKind::Click)]).await;

@@ -13,7 +13,7 @@ use attune_proto::state::v1 as wire;
 use attune_serving::Serving;
 use attune_storage::Topic;
 use attune_testkit::telemetry::{Recorded, recorded};
-use attune_testkit::world::{ITEMS, NOW, TASTES, catalogue, item, world};
+use attune_testkit::world::{ITEMS, NOW, TASTES, World, catalogue, item, stated_world, world};
 use bed::{Bed, uid, user_record};
 use bytes::Bytes;
 use prost::Message as _;
@@ -162,15 +162,15 @@ fn start(
     bed: &Bed,
     config: &InsightConfig,
     telemetry: &Recorded,
-    model: bool,
+    world: Option<&World>,
 ) -> (JoinHandle<()>, watch::Sender<bool>) {
-    let serving = || {
-        Arc::new(ArcSwap::from_pointee(Serving::new(world().bundle.clone(), catalogue((0..ITEMS).map(item))).unwrap()))
+    let serving = |world: &World| {
+        Arc::new(ArcSwap::from_pointee(Serving::new(world.bundle.clone(), catalogue((0..ITEMS).map(item))).unwrap()))
     };
     let deps = InsightDeps {
         log: bed.log.clone(),
         store: bed.store.clone(),
-        serving: model.then(serving),
+        serving: world.map(serving),
         telemetry: telemetry.telemetry.clone(),
         clock: Arc::new(|| NOW + 60_000),
     };
@@ -238,7 +238,7 @@ async fn the_registry_tells_the_truth_of_the_stream() {
     write(&bed, &stream.events).await;
     let folder = tempfile::tempdir().unwrap();
     let telemetry = recorded("embedder");
-    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, true);
+    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, Some(world()));
     let truth = stream.truth;
     let metrics = until(&telemetry, &of_source("personalization_impressions_total", 0), truth.shown[0] as f64).await;
     check_counters(&metrics, &truth);
@@ -289,7 +289,7 @@ async fn embeddings_read(applied: u32) -> String {
     let folder = tempfile::tempdir().unwrap();
     let telemetry = recorded("embedder");
     let config = InsightConfig { sample_one_in: 1, ..config(folder.path()) };
-    let (running, stop) = start(&bed, &config, &telemetry, true);
+    let (running, stop) = start(&bed, &config, &telemetry, Some(world()));
     let series = of_source("personalization_impressions_total", 0);
     let metrics = until(&telemetry, &series, stream.truth.shown[0] as f64).await;
     stop.send_replace(true);
@@ -324,6 +324,42 @@ async fn embeddings_and_features_are_looked_at_as_pages_read_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_age_of_what_the_shop_states_is_told_of_each_attribute() {
+    const HOUR: i64 = 3_600_000;
+    let bed = with_items().await;
+    let stated = |visitor: u32| match visitor % 3 {
+        0 => Some(("old", 2 * HOUR)),
+        // The model does not know the word; it was stated all the same.
+        1 => Some(("ageless", 40 * HOUR)),
+        _ => None,
+    };
+    for visitor in 0..VISITORS {
+        match stated(visitor) {
+            Some((age, ago)) => bed.write_attributes_at(visitor, &[("age", age)], NOW - ago).await,
+            None => bed.write_attributes_at(visitor, &[("shoe_size", "43")], NOW).await,
+        }
+    }
+    let mut stream = Stream::new();
+    (0..REQUESTS).for_each(|request| stream.page(request));
+    write(&bed, &stream.events).await;
+    let bed = bed.caught_up().await;
+    let folder = tempfile::tempdir().unwrap();
+    let telemetry = recorded("embedder");
+    let config = InsightConfig { sample_one_in: 1, ..config(folder.path()) };
+    let (running, stop) = start(&bed, &config, &telemetry, Some(stated_world()));
+    let shown = stream.truth.shown[0] as f64;
+    let metrics = until(&telemetry, &of_source("personalization_impressions_total", 0), shown).await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    let ages: Vec<f64> =
+        (0..REQUESTS).filter_map(|page| Some((stated(page % VISITORS)?.1 + i64::from(page)) as f64 / 1e3)).collect();
+    let read = |what: &str| value(&metrics, &format!("model_feature_age_seconds_{what}{{feature_name=\"user_age\"}}"));
+    assert_eq!(read("count"), Some(ages.len() as f64));
+    assert!((read("sum").unwrap() - ages.iter().sum::<f64>()).abs() < 1e-3, "{:?}", read("sum"));
+    assert!(!metrics.contains("user_shoe_size"), "no model reads it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_nothing_counts_twice_or_is_lost() {
     let bed = with_items().await;
     let folder = tempfile::tempdir().unwrap();
@@ -334,13 +370,13 @@ async fn killed_at_any_moment_nothing_counts_twice_or_is_lost() {
         write(&bed, &stream.events[written..]).await;
         written = stream.events.len();
         let telemetry = recorded("embedder");
-        let (running, _stop) = start(&bed, &config(folder.path()), &telemetry, false);
+        let (running, _stop) = start(&bed, &config(folder.path()), &telemetry, None);
         tokio::time::sleep(Duration::from_millis(7 * life)).await;
         running.abort();
         assert!(running.await.is_err());
     }
     let telemetry = recorded("embedder");
-    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, false);
+    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, None);
     let series = of_source("personalization_impressions_total", 0);
     let metrics = until(&telemetry, &series, stream.truth.shown[0] as f64).await;
     check_counters(&metrics, &stream.truth);
@@ -350,7 +386,7 @@ async fn killed_at_any_moment_nothing_counts_twice_or_is_lost() {
     // A checkpoint of another build is no reason not to start: it begins anew and counts everything again.
     std::fs::write(folder.path().join("insight.checkpoint"), b"ATTUNEI\xff and more").unwrap();
     let telemetry = recorded("embedder");
-    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, false);
+    let (running, stop) = start(&bed, &config(folder.path()), &telemetry, None);
     let metrics = until(&telemetry, &series, stream.truth.shown[0] as f64).await;
     check_counters(&metrics, &stream.truth);
     stop.send_replace(true);
@@ -364,7 +400,7 @@ async fn without_a_folder_it_begins_at_the_end() {
     stream.page(1);
     write(&bed, &stream.events).await;
     let telemetry = recorded("embedder");
-    let (running, stop) = start(&bed, &InsightConfig { folder: "".into(), ..config(Path::new("")) }, &telemetry, false);
+    let (running, stop) = start(&bed, &InsightConfig { folder: "".into(), ..config(Path::new("")) }, &telemetry, None);
     until(&telemetry, &of_source("personalization_impressions_total", 0), 0.0).await;
     let before = stream.events.len();
     stream.page(2);

@@ -14,12 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 const AT: [(usize, RecallAt, &str); 3] =
     [(10, RecallAt::Ten, "10"), (100, RecallAt::Hundred, "100"), (1000, RecallAt::Thousand, "1000")];
-/// How often the waiting query is looked for, and the window of what is shown slides when none comes.
-const EVERY: Duration = Duration::from_millis(250);
+/// How often the window of what is shown slides when no query comes.
 const SHOW_EVERY: Duration = Duration::from_secs(30);
 
 /// A query, and what it searched.
@@ -38,6 +37,7 @@ pub(crate) struct Shadow {
     /// Milliseconds since the beginning at which the last one was left.
     last: AtomicU64,
     waiting: Mutex<Option<Left>>,
+    left: Notify,
 }
 
 impl Shadow {
@@ -49,6 +49,7 @@ impl Shadow {
             queries: AtomicU64::new(0),
             last: AtomicU64::new(0),
             waiting: Mutex::new(None),
+            left: Notify::new(),
         }
     }
 
@@ -67,6 +68,7 @@ impl Shadow {
             self.last.store(now, Relaxed);
             let (view, generation) = (Arc::clone(view), Arc::clone(generation));
             *waiting = Some(Left { vector: vector.to_vec(), view, generation });
+            self.left.notify_one();
         }
     }
 }
@@ -75,16 +77,13 @@ impl Shadow {
 pub(crate) async fn repeat(shadow: Arc<Shadow>, telemetry: Telemetry, mut stop: watch::Receiver<bool>) {
     let mut insight = Insight::new(Config::default(), telemetry.now()).expect("the default windows are sound");
     let mut shown = HashMap::new();
-    let mut last_shown = Instant::now();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = shadow.left.notified() => {}
+            () = tokio::time::sleep(SHOW_EVERY) => {}
         }
         let left = shadow.waiting.lock().take();
-        if left.is_none() && last_shown.elapsed() < SHOW_EVERY {
-            continue;
-        }
         let at = telemetry.now();
         insight.advance(at);
         if let Some(left) = left {
@@ -95,7 +94,6 @@ pub(crate) async fn repeat(shadow: Arc<Shadow>, telemetry: Telemetry, mut stop: 
             }
         }
         show(&insight.report(Surroundings::default()), &telemetry, &mut shown);
-        last_shown = Instant::now();
     }
 }
 

@@ -164,6 +164,48 @@ async fn every_source_that_has_something_to_go_by_answers() {
     assert_eq!(source(&answer, SourceKind::Search).1[0], 8);
 }
 
+/// What an exact search finds, best first.
+fn exact(serving: &SharedServing, vector: &[f32]) -> Vec<u32> {
+    let items = serving.load().items.clone();
+    let score = |ix| items.vector(ItemIx(ix)).iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
+    let mut all: Vec<(f32, u32)> = (0..ITEMS as u32).map(|ix| (score(ix), ix)).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0));
+    all.into_iter().map(|(_, ix)| ix).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recall_is_told_as_the_answers_had_it() {
+    const QUERIES: u32 = 200;
+    const DEPTH: usize = 10;
+    let mut config = config();
+    // So poor a graph that it misses some.
+    (config.index.links, config.index.ef_construction, config.index.ef) = (2, 8, 1);
+    (config.index.exact_below, config.index.seal_at) = (50, 100);
+    config.shadow.share = 1.0;
+    let mut f = start(&config).await;
+    while f.retriever.view().index.pin().in_graphs() < ITEMS {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told = |f: &Fixture, series: &str| {
+        let series = format!("model_recall_score{series},model_version=\"{}\"}}", world().bundle.version());
+        f.recorded.metrics().lines().find_map(|line| line.strip_prefix(&series)?.trim().parse::<f64>().ok())
+    };
+    let mut found = 0;
+    for n in 0..QUERIES {
+        let request = RetrieveRequest { limit: DEPTH as u32, ..home(&[n, n / 2 + 7, n / 3 + 50]) };
+        let best = &exact(&f.serving, &request.user_vector)[..DEPTH];
+        let (_, neighbours) = source(&f.client.retrieve(request).await.unwrap().into_inner(), SourceKind::Neighbours);
+        found += neighbours.iter().filter(|ix| best.contains(ix)).count();
+        while told(&f, "_samples{k=\"10\"") != Some(f64::from(n + 1)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let true_recall = found as f64 / f64::from(QUERIES) / DEPTH as f64;
+    assert!((0.3..0.99).contains(&true_recall), "{true_recall} leaves nothing to tell");
+    let recall = told(&f, "{k=\"10\"").unwrap();
+    assert!((recall - true_recall).abs() < 1e-6, "{recall} was told, {true_recall} is true");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn neighbours_are_those_of_an_exact_search_before_and_after_the_graph() {
     let mut config = config();
@@ -173,12 +215,7 @@ async fn neighbours_are_those_of_an_exact_search_before_and_after_the_graph() {
     config.index.snapshots = folder.path().to_owned();
     let mut f = start(&config).await;
     let request = home(&[2, 8, 14]);
-    let items = f.serving.load().items.clone();
-    let mut exact: Vec<(f32, u32)> = (0..ITEMS as u32)
-        .map(|ix| (items.vector(ItemIx(ix)).iter().zip(&request.user_vector).map(|(a, b)| a * b).sum(), ix))
-        .collect();
-    exact.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let best: HashSet<u32> = exact[..50].iter().map(|(_, ix)| *ix).collect();
+    let best: HashSet<u32> = exact(&f.serving, &request.user_vector).into_iter().take(50).collect();
     let recall = |answer: &RetrieveResponse| {
         source(answer, SourceKind::Neighbours).1.iter().filter(|ix| best.contains(ix)).count()
     };

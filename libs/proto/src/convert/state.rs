@@ -106,6 +106,7 @@ impl From<&domain::UserState> for wire::UserState {
             attributes: user_attributes_to_wire(&s.attributes),
             version: Some(s.version.into()),
             watermark: s.watermark,
+            attributes_at: s.attributes_at,
         }
     }
 }
@@ -116,6 +117,7 @@ pub fn user_state(s: Option<&wire::UserState>) -> Result<domain::UserState, Wire
     Ok(domain::UserState {
         window: s.window.as_ref().map(TryInto::try_into).transpose()?.unwrap_or_default(),
         attributes: user_attributes(&s.attributes),
+        attributes_at: s.attributes_at,
         version: s.version.unwrap_or_default().into(),
         watermark: s.watermark,
     })
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_state_survives_the_wire_and_its_bytes_are_stable() {
-        let mut state = domain::UserState { watermark: Some(9), ..Default::default() };
+        let mut state = domain::UserState { watermark: Some(9), attributes_at: Some(8), ..Default::default() };
         for i in 0..70u32 {
             state.window.insert(WindowEvent {
                 occurred_at: i64::from(i) * 1000 - 5000,

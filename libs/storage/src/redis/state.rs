@@ -1,7 +1,8 @@
 //! A visitor's state in few bytes: most of what Redis holds is this.
 //!
-//! Layout of format 1, numbers as varints unless said otherwise: the format byte; flags; epoch; next offset; the
-//! watermark (zigzag) where there is one; the seen items; the events; the attributes.
+//! Layout of format 2, numbers as varints unless said otherwise: the format byte; flags; epoch; next offset; the
+//! watermark and the time of the attributes (zigzag), each where there is one; the seen items; the events; the
+//! attributes. Format 1 is the same without the time of the attributes.
 //! An item of the window is nearly always among the seen ones too, so an event names it by its place there, and a seen
 //! item whose last time is that of an event of the window leaves the time out.
 //! Always holds: what is decoded equals what was encoded; any other bytes are an error, never a panic.
@@ -13,8 +14,10 @@ use attune_domain::{
     WINDOW_EVENTS, WindowEvent,
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const OLDEST_FORMAT: u8 = 1;
 const HAS_WATERMARK: u64 = 1;
+const HAS_ATTRIBUTES_TIME: u64 = 2;
 /// Of an event's head: three bits of kind, two of how its value stands.
 const KIND_BITS: u32 = 3;
 const HEAD_BITS: u32 = 5;
@@ -28,11 +31,12 @@ pub(crate) fn encode(state: &UserState) -> Vec<u8> {
     let window = &state.window;
     let mut out = Vec::with_capacity(64 + window.events().len() * 18 + window.seen().len() * 6);
     out.push(FORMAT);
-    put_varint(&mut out, state.watermark.map_or(0, |_| HAS_WATERMARK));
+    let flag = |time: Option<i64>, flag: u64| time.map_or(0, |_| flag);
+    put_varint(&mut out, flag(state.watermark, HAS_WATERMARK) | flag(state.attributes_at, HAS_ATTRIBUTES_TIME));
     put_varint(&mut out, state.version.epoch.into());
     put_varint(&mut out, state.version.next_offset);
-    if let Some(watermark) = state.watermark {
-        put_signed(&mut out, watermark);
+    for time in [state.watermark, state.attributes_at].into_iter().flatten() {
+        put_signed(&mut out, time);
     }
     put_seen(&mut out, window);
     put_events(&mut out, window);
@@ -46,7 +50,7 @@ pub(crate) fn encode(state: &UserState) -> Vec<u8> {
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<UserState, StorageError> {
     match bytes.first() {
-        Some(&FORMAT) => decode_body(&bytes[1..]).ok_or_else(|| StorageError::corrupt("user state")),
+        Some(&(OLDEST_FORMAT..=FORMAT)) => decode_body(&bytes[1..]).ok_or_else(|| StorageError::corrupt("user state")),
         Some(&found) => Err(StorageError::FormatVersion { found: found.into(), supported: FORMAT.into() }),
         None => Err(StorageError::corrupt("user state")),
     }
@@ -136,12 +140,13 @@ fn value_form(value: f32) -> u64 {
 fn decode_body(bytes: &[u8]) -> Option<UserState> {
     let mut from = Reader(bytes);
     let flags = from.varint()?;
-    if flags & !HAS_WATERMARK != 0 {
+    if flags & !(HAS_WATERMARK | HAS_ATTRIBUTES_TIME) != 0 {
         return None;
     }
     let epoch = u32::try_from(from.varint()?).ok()?;
     let next_offset = from.varint()?;
-    let watermark = if flags & HAS_WATERMARK != 0 { Some(from.signed()?) } else { None };
+    let mut time = |flag: u64| if flags & flag == 0 { Some(None) } else { from.signed().map(Some) };
+    let (watermark, attributes_at) = (time(HAS_WATERMARK)?, time(HAS_ATTRIBUTES_TIME)?);
     let seen = read_seen(&mut from)?;
     let events = read_events(&mut from, &seen)?;
     let mut told = LastTimes::of(&events);
@@ -159,6 +164,7 @@ fn decode_body(bytes: &[u8]) -> Option<UserState> {
     from.0.is_empty().then(|| UserState {
         window: UserWindow::from_parts(events, seen),
         attributes: UserAttributes(attributes),
+        attributes_at,
         version: StateVersion { epoch, next_offset },
         watermark,
     })
@@ -250,10 +256,12 @@ mod tests {
             picks in picks(140),
             attributes in prop::collection::vec(("[a-z]{0,8}", ".{0,12}"), 0..5),
             epoch in any::<u32>(), next_offset in any::<u64>(), watermark in any::<Option<i64>>(),
+            attributes_at in any::<Option<i64>>(),
         ) {
             let state = UserState {
                 window: window(&picks),
                 attributes: UserAttributes(attributes),
+                attributes_at,
                 version: StateVersion { epoch, next_offset },
                 watermark,
             };
@@ -266,7 +274,7 @@ mod tests {
                 *first = FORMAT;
             }
             match decode(&bytes) {
-                Ok(_) => prop_assert_eq!(bytes[0], FORMAT),
+                Ok(_) => prop_assert!((OLDEST_FORMAT..=FORMAT).contains(&bytes[0])),
                 Err(StorageError::Corrupt { .. }) => {}
                 Err(StorageError::FormatVersion { found, .. }) => prop_assert_ne!(found, u32::from(FORMAT)),
                 Err(other) => prop_assert!(false, "{:?}", other),
@@ -319,7 +327,20 @@ mod tests {
         let mut bytes = encode(&UserState::default());
         bytes[0] = FORMAT + 1;
         let refused = decode(&bytes).unwrap_err();
-        assert_eq!(refused, StorageError::FormatVersion { found: 2, supported: 1 });
+        assert_eq!(refused, StorageError::FormatVersion { found: 3, supported: 2 });
         assert_eq!(decode(&[]).unwrap_err(), StorageError::corrupt("user state"));
+    }
+
+    #[test]
+    fn the_format_before_is_still_read() {
+        let mut window = UserWindow::default();
+        let event =
+            WindowEvent { occurred_at: 5_000, key: EventKey(9), item: ItemIx(3), kind: EventKind::Click, value: 1.0 };
+        window.insert(event);
+        let attributes = UserAttributes(vec![("a".into(), "b".into())]);
+        let state = UserState { window, attributes, watermark: Some(7), ..Default::default() };
+        let mut bytes = encode(&state);
+        bytes[0] = OLDEST_FORMAT;
+        assert_eq!(decode(&bytes).unwrap(), state);
     }
 }

@@ -46,6 +46,15 @@ entries! {
         .interval()
         .when(Applies::Stream)
         .by(&[Embedder]);
+    MODEL_FEATURE_AGE: Histogram = histogram(
+        "model_feature_age_seconds",
+        Unit::Seconds,
+        &[3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0, 2_592_000.0, 7_776_000.0, 31_536_000.0],
+        "Time since the shop last stated a visitor's attribute, when a page read it.",
+    )
+        .labels(&[LabelKey::first("feature_name", 64)])
+        .when(Applies::Stream)
+        .by(&[Embedder]);
     MODEL_RECALL: Estimate = estimate(
         "model_recall_score", Unit::Score, RECALL_SAMPLES, "Recall of the index against exact search of the same snapshot."
     )

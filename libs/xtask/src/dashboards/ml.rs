@@ -150,6 +150,12 @@ fn models() -> Row {
                 )],
             ),
             graph(
+                "Feature Age",
+                "s",
+                "Median time since the shop last stated an attribute, when a page read it.",
+                vec![query("{{feature_name}}", quantile(0.5, &MODEL_FEATURE_AGE, "feature_name", ""))],
+            ),
+            graph(
                 "Calibration Error",
                 "short",
                 "Over 15 bins, debiased.",

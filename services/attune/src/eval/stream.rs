@@ -198,6 +198,7 @@ fn tables(state: &StateFolder) -> anyhow::Result<Tables> {
     }
     tables.set("embedder", "insight.every", "500ms");
     tables.set("embedder", "insight.sample_one_in", 1);
+    tables.set("retrieval", "shadow.share", 1.0);
     Ok(tables)
 }
 

@@ -40,6 +40,7 @@ struct Model {
 pub(crate) struct Observed {
     metrics: Metrics,
     freshness: HashMap<u8, Histogram>,
+    feature_ages: HashMap<String, Histogram>,
     confidence: HashMap<u64, Histogram>,
     pub(crate) lag: Gauge,
     pub(crate) checkpoint: Histogram,
@@ -55,6 +56,7 @@ impl Observed {
         let metrics = telemetry.metrics();
         Self {
             freshness: HashMap::new(),
+            feature_ages: HashMap::new(),
             confidence: HashMap::new(),
             lag: metrics.gauge(&STREAMING_LAG, &["insight"]),
             checkpoint: metrics.histogram(&STREAMING_CHECKPOINT, &[]),
@@ -68,6 +70,15 @@ impl Observed {
             let make = || self.metrics.histogram(&EMBEDDING_FRESHNESS, &[segment.as_str()]);
             self.freshness.entry(segment.code()).or_insert_with(make).observe(age.as_secs_f64());
         }
+    }
+
+    /// Time since an attribute was stated, when a page read it.
+    pub(crate) fn feature_age(&mut self, name: &str, age: Duration) {
+        if !self.feature_ages.contains_key(name) {
+            let histogram = self.metrics.histogram(&MODEL_FEATURE_AGE, &[name]);
+            self.feature_ages.insert(name.to_owned(), histogram);
+        }
+        self.feature_ages[name].observe(age.as_secs_f64());
     }
 
     /// How far behind the consumer is, and the score of an item that was shown at the top.

@@ -155,6 +155,11 @@ impl Reads {
                 }
                 let visitor = crate::processors::insight::visitor(page.uid);
                 insight.embedding(&EmbeddingRead { at, visitor, segment, found });
+                if let Some(stated_at) = state.attributes_at {
+                    let age = Duration::from_millis(at.saturating_sub(stated_at).max(0).unsigned_abs());
+                    let stated = bundle.attribute_values(&state.attributes).filter(|(_, place)| *place != Some(0));
+                    stated.for_each(|(name, _)| observed.feature_age(name, age));
+                }
             }
             bundle.add_context(Context::DEFAULT, &mut vector);
             let stated: Vec<FeatureValue> = bundle

@@ -99,10 +99,14 @@ impl Bed {
     }
 
     pub async fn write_attributes(&self, user: u32, attributes: &[(&str, &str)]) {
+        self.write_attributes_at(user, attributes, NOW).await;
+    }
+
+    pub async fn write_attributes_at(&self, user: u32, attributes: &[(&str, &str)], accepted_at: i64) {
         let attribute = |(name, value): &(&str, &str)| wire::Attribute { name: (*name).into(), value: (*value).into() };
         let uid = Bytes::copy_from_slice(&uid(user).0);
-        let update =
-            wire::UserAttributes { uid, attributes: attributes.iter().map(attribute).collect(), ..Default::default() };
+        let attributes = attributes.iter().map(attribute).collect();
+        let update = wire::UserAttributes { uid, attributes, accepted_at, ..Default::default() };
         self.write_raw(Topic::UserUpdates, update.encode_to_vec().into()).await;
     }
 

@@ -66,11 +66,11 @@ async fn recompute(log: &dyn EventLog) -> (HashMap<Uid, UserState>, BTreeMap<Ite
         let update = wire::UserAttributes::decode(record.value).unwrap();
         let uid = convert::uid(&update.uid).unwrap();
         let attributes = convert::user_attributes(&update.attributes);
-        match users.get_mut(&uid) {
-            Some(state) => state.attributes = attributes,
-            // An empty set makes nobody.
-            None if attributes.0.is_empty() => {}
-            None => drop(users.insert(uid, UserState { attributes, ..Default::default() })),
+        // An empty set makes nobody.
+        if users.contains_key(&uid) || !attributes.0.is_empty() {
+            let state = users.entry(uid).or_default();
+            state.attributes_at = (update.accepted_at != 0 && !attributes.0.is_empty()).then_some(update.accepted_at);
+            state.attributes = attributes;
         }
     }
     (users, sums)

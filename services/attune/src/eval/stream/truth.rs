@@ -11,7 +11,9 @@ use crate::state::StateFolder;
 use anyhow::Context as _;
 use attune_dataset::World;
 use attune_dataset::world::examination;
-use attune_domain::{DecidedSlot, EventKind, ItemIx, LoggedEvent, RequestId, SlotKind, Uid, UnixMillis, Variant};
+use attune_domain::{
+    DecidedSlot, EventKind, ItemIx, LoggedEvent, RequestId, SlotKind, Uid, UnixMillis, UserAttributes, Variant,
+};
 use attune_proto::{convert, state::v1 as wire};
 use attune_serving::Serving;
 use attune_storage::Topic;
@@ -333,6 +335,11 @@ fn models(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     let first: Vec<f64> = all.filter_map(|shown| Some(shown.slot.score?.into())).collect();
     rows.add("model_confidence_score_count", &labels, exact(first.len() as f64));
     rows.add("model_confidence_score_sum", &labels, exact(first.iter().sum()));
+
+    // A catalogue as small as the world's is searched exactly.
+    for k in [10, 100, 1_000] {
+        rows.add("model_recall_score", &format!("k=\"{k}\",{labels}"), exact(1.0));
+    }
 }
 
 /// Pages that found an embedding: of visitors who had done something before.
@@ -353,7 +360,7 @@ fn embeddings(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     rows.add("embedding_drift_score", "", None);
 }
 
-/// What the bandit believes, and how today's features differ from those of the training.
+/// What the bandit believes, how today's features differ from those of the training, and how old they are.
 fn live(seen: &Seen<'_>, rows: &mut Rows<'_>) {
     rows.add("bandit_believed_regret", "", None);
     let labels = |name: &str, value: &str| format!("{name}=\"{value}\"");
@@ -362,6 +369,10 @@ fn live(seen: &Seen<'_>, rows: &mut Rows<'_>) {
     }
     for feature in seen.serving.bundle.histograms().keys() {
         rows.add("model_feature_drift_score", &labels("feature_name", feature), None);
+    }
+    let none = UserAttributes::default();
+    for (feature, _) in seen.serving.bundle.attribute_values(&none) {
+        rows.add("model_feature_age_seconds_count", &labels("feature_name", feature), None);
     }
 }
 
