@@ -435,7 +435,7 @@ async fn what_an_event_costs() {
             ..config(folder.path())
         };
         let begun = Instant::now();
-        let (running, stop) = start(&bed, &config, &telemetry, model);
+        let (running, stop) = start(&bed, &config, &telemetry, model.then(world));
         let series = of_source("personalization_impressions_total", 0);
         while value(&telemetry.metrics(), &series) != Some(stream.truth.shown[0] as f64) {
             assert!(begun.elapsed() < Duration::from_secs(60));
