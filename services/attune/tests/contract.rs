@@ -281,8 +281,29 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
     let answer = raw(&host, &[half], patience).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("in time"), "{answer}");
 
+    // A connection may wait for longer than a request may take, and its next request has the same time.
+    let (mut read, mut write) = TcpStream::connect(&host).await.unwrap().into_split();
+    let head = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n";
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        write.write_all(&[head, &b"\r\n"[..]].concat()).await.unwrap();
+        let mut answer = [0; 4096];
+        let length = read.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer[..length]));
+    }
+    write.write_all(head).await.unwrap();
+    let closed = tokio::time::timeout(patience, read.read_to_end(&mut Vec::new())).await;
+    assert!(closed.expect("a half head is kept").is_ok_and(|length| length == 0));
+
     assert!(platform.is_alive());
     platform.edge.page("u1").await;
+}
+
+#[tokio::test]
+async fn what_waits_too_long_is_closed() {
+    let dir = state();
+    let platform = start_with(&dir, "[edge.limits]\nreceive = \"500ms\"\nidle = \"1s\"\n");
+    assert_eq!(raw(platform.edge.host(), &[], Duration::from_secs(20)).await, "");
 }
 
 #[tokio::test]

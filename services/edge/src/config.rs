@@ -83,6 +83,7 @@ pub struct LimitsConfig {
     pub client_rate: u32,
     pub client_burst: u32,
     pub receive: HumanDuration,
+    pub idle: HumanDuration,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -110,6 +111,8 @@ impl EdgeConfig {
         let ordered = policy.exploration_min <= policy.exploration_max;
         problems.check(ordered, "policy.exploration_min", "must not be above policy.exploration_max");
         problems.check(policy.prior_rewards > 0.0, "policy.prior_rewards", "must be above 0");
+        let lasting = self.limits.idle.get() >= self.limits.receive.get();
+        problems.check(lasting, "limits.idle", "must not be below limits.receive");
         for (name, value) in [
             ("limits.connections", self.limits.connections),
             ("limits.origin_calls", self.limits.origin_calls),

@@ -1,5 +1,6 @@
 //! The visitors' port: connections, routes, documents. Adopt, call, convert.
 
+mod head;
 pub(crate) mod respond;
 mod serve;
 

@@ -1,5 +1,6 @@
 //! Accepting connections: bounded in number, in the time a client may take, and in what one client may ask.
 
+use super::head::{TimedHeads, Turn};
 use super::{handle, respond};
 use crate::problem::ProblemKind;
 use crate::{Edge, Parts};
@@ -103,10 +104,16 @@ fn connection(
     slot: Option<OwnedSemaphorePermit>,
 ) {
     let has_slot = slot.is_some();
+    let limits = &parts.config.limits;
+    let idle = if has_slot { limits.idle } else { limits.receive }.get();
+    let turn = Turn::default();
+    let stream = TimedHeads::new(stream, limits.receive.get(), turn.clone());
     let handler = {
         let parts = Arc::clone(parts);
         let clients = Arc::clone(clients);
         service_fn(move |request: Request<Incoming>| {
+            turn.next();
+            let turn = turn.clone();
             let parts = Arc::clone(&parts);
             let refusal = if !has_slot {
                 Some(ProblemKind::Unavailable)
@@ -116,7 +123,7 @@ fn connection(
                 None
             };
             async move {
-                Ok::<_, Infallible>(match refusal {
+                let response = match refusal {
                     None => handle(parts, client, request).await,
                     Some(kind) => {
                         let mut response = respond::problem(&kind.into(), new_request_id((parts.clock)()));
@@ -127,13 +134,15 @@ fn connection(
                         }
                         response
                     }
-                })
+                };
+                turn.next();
+                Ok::<_, Infallible>(response)
             }
         })
     };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(parts.config.limits.receive.get())
+        .header_read_timeout(idle)
         .max_buf_size(MAX_HEAD_BYTES.max(8192))
         .keep_alive(has_slot)
         .pipeline_flush(true)
