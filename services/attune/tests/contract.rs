@@ -243,7 +243,8 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
     let host = platform.edge.host().to_owned();
 
     let ten_mb = vec![b' '; 10 << 20];
-    let head = format!("POST /v1/personalize HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", ten_mb.len());
+    let head =
+        format!("POST /v1/personalize HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", ten_mb.len());
     let answer = raw(&host, &[head.as_bytes(), &ten_mb], patience).await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body-too-large"), "{answer}");
     let head = b"POST /v1/feedback HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
