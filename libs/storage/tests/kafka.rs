@@ -226,6 +226,13 @@ async fn reading_begins_at_what_is_left() {
     admin.delete_records(&before, &AdminOptions::new().operation_timeout(Some(LONG))).await.unwrap();
     let bounds = log.bounds(Topic::ItemUpdates).await.unwrap();
     assert_eq!((bounds.start, bounds.end), (6, 10));
+    // Given up at every step of the search for what is left, and asked again.
+    for step in 0..60 {
+        let read = log.read(Topic::ItemUpdates, 0, 100, LONG);
+        if let Ok(found) = tokio::time::timeout(Duration::from_micros(step * 500), read).await {
+            assert_eq!(found.unwrap().first().map(|(at, _)| *at), Some(6));
+        }
+    }
     let found = log.read(Topic::ItemUpdates, 0, 100, LONG).await.unwrap();
     assert!(found.iter().map(|(at, record)| (*at, u64::from(number(&record.value)))).eq((6..10).map(|n| (n, n))));
     let erased = log.erase_key(Topic::UserEvents, Bytes::from_static(b"a"), 3).await.unwrap();
