@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use arc_swap::ArcSwap;
+use attune_config::HumanDuration;
 use attune_decision::{Outcome, SourceItems, SourceKind};
 use attune_domain::{Context, EventKind, Id, ItemIx, ItemUpdate, LoggedEvent};
 use attune_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use attune_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
 use attune_proto::state::v1 as wire;
-use attune_retrieval::config::RetrievalConfig;
+use attune_retrieval::config::{Deadlines, RetrievalConfig};
 use attune_retrieval::sources::{self, Ask, CandidateSource, Look, SourceError, Work};
 use attune_retrieval::telemetry::RetrievalMetrics;
 use attune_retrieval::view::View;
@@ -25,8 +26,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::Code;
 
+/// Deadlines that a busy machine keeps.
 fn config() -> RetrievalConfig {
-    attune_config::load("retrieval", attune_retrieval::DEFAULTS, None, &[]).unwrap()
+    let mut config: RetrievalConfig = attune_config::load("retrieval", attune_retrieval::DEFAULTS, None, &[]).unwrap();
+    let long = HumanDuration::secs(10);
+    config.deadlines = Deadlines {
+        neighbours: long,
+        similar_to_recent: long,
+        trending: long,
+        fresh: long,
+        cohort_favourites: long,
+        related: long,
+        search: long,
+    };
+    config
 }
 
 fn serving() -> SharedServing {
@@ -370,6 +383,7 @@ async fn late_failing_and_panicking_sources_cost_only_themselves() {
     let (recorded, serving) = (recorded("retrieval"), serving());
     let mut config = config();
     config.threads = 4;
+    config.deadlines.neighbours = HumanDuration::millis(60);
     let odd: Vec<Arc<dyn CandidateSource>> = vec![
         Arc::new(Odd(SourceKind::Neighbours, |look| {
             while !(look.late)() {
