@@ -81,42 +81,38 @@ impl Readers {
         max: usize,
         wait: Duration,
     ) -> Result<Vec<(u64, Record)>, StorageError> {
+        let (slot, mut reader) = self.at(pace, topic, from)?;
         let is_there = self.ends.is_below(topic, from);
-        let deadline = Instant::now() + if is_there { wait.max(self.options.timeout) } else { wait };
-        let mut kept = self.kept(pace, topic, from);
-        loop {
-            let was_kept = kept.is_some();
-            let mut reader = kept.take().map_or_else(|| self.begin(pace, topic, from), Ok)?;
-            let found = reader.read(&self.options, from, max, deadline).await;
-            if found.as_ref().is_ok_and(|found| !found.is_empty() || !is_there) {
-                return found;
-            }
-            // With one of three brokers gone for a minute, consumers that were kept brought nothing more in time.
-            self.all.lock().retain(|other| !Arc::ptr_eq(other, OwnedMutexGuard::mutex(&reader)));
-            match found {
-                // It may be an old one, of a broker that went and came back while nobody read: a new consumer tells.
-                Err(_) if was_kept => {}
-                Err(error) => return Err(error),
-                Ok(_) => return Err(StorageError::Unavailable),
-            }
+        let wait = if is_there { wait.max(self.options.timeout) } else { wait };
+        let found = match reader.read(&self.options, from, max, Instant::now() + wait).await {
+            Ok(found) if found.is_empty() && is_there => Err(StorageError::Unavailable),
+            found => found,
+        };
+        // With one of three brokers gone for a minute, consumers that were kept brought nothing more in time.
+        if found.is_err() {
+            self.all.lock().retain(|other| !Arc::ptr_eq(other, &slot));
         }
+        found
     }
 
-    /// The idle reader that stands there.
-    fn kept(&self, pace: Pace, topic: Topic, from: u64) -> Option<OwnedMutexGuard<Reader>> {
+    /// The idle reader that stands there, or a new one.
+    fn at(
+        &self,
+        pace: Pace,
+        topic: Topic,
+        from: u64,
+    ) -> Result<(Arc<tokio::sync::Mutex<Reader>>, OwnedMutexGuard<Reader>), StorageError> {
         let mut all = self.all.lock();
         all.retain(|slot| slot.try_lock().map_or(true, |reader| reader.stands));
-        let (place, reader) = all.iter().enumerate().rev().find_map(|(place, slot)| {
+        let found = all.iter().enumerate().rev().find_map(|(place, slot)| {
             let reader = Arc::clone(slot).try_lock_owned().ok()?;
             ((reader.pace, reader.topic, reader.next) == (pace, topic, from)).then_some((place, reader))
-        })?;
-        let slot = all.remove(place);
-        all.push(slot);
-        Some(reader)
-    }
-
-    fn begin(&self, pace: Pace, topic: Topic, from: u64) -> Result<OwnedMutexGuard<Reader>, StorageError> {
-        let mut all = self.all.lock();
+        });
+        if let Some((place, reader)) = found {
+            let slot = all.remove(place);
+            all.push(Arc::clone(&slot));
+            return Ok((slot, reader));
+        }
         if all.len() >= MAX_IDLE
             && let Some(idle) = all.iter().position(|slot| slot.try_lock().is_ok())
         {
@@ -125,8 +121,8 @@ impl Readers {
         let reader = Reader::start(&self.options, &self.observer, pace, topic, from)?;
         let slot = Arc::new(tokio::sync::Mutex::new(reader));
         let reader = Arc::clone(&slot).try_lock_owned().map_err(|e| StorageError::Io(e.to_string()))?;
-        all.push(slot);
-        Ok(reader)
+        all.push(Arc::clone(&slot));
+        Ok((slot, reader))
     }
 }
 
