@@ -92,8 +92,10 @@ impl Reader<'_> {
             self.state.window.insert(version.value);
         }
         let known = self.history.attributes.partition_point(|v| v.accepted_at < moment);
-        let attributes = known.checked_sub(1).map(|newest| self.history.attributes[newest].value.clone());
-        self.state.attributes = attributes.unwrap_or_default();
+        let newest = known.checked_sub(1).map(|newest| &self.history.attributes[newest]);
+        self.state.attributes = newest.map(|version| version.value.clone()).unwrap_or_default();
+        self.state.attributes_at =
+            newest.filter(|version| !version.value.0.is_empty()).map(|version| version.accepted_at);
         View { state: self.state.clone(), events: self.events }
     }
 }

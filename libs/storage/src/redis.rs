@@ -13,7 +13,8 @@
 //! | posteriors | `sums`, item to 24 bytes; `@`, which batch they are of | for ever |
 //! | progress | `progress`, consumer to next offset | for ever |
 //!
-//! `PREFIXmeta` keeps the format and the number of partitions; the store refuses others.
+//! `PREFIXmeta` keeps the format and the number of partitions; the store refuses others. An older format
+//! is raised to this build's, so that no older build begins on what this one writes.
 //! How durable `Ok` is, Redis decides. With `appendonly yes` and `appendfsync everysec` a crash loses up to a second of
 //! batches, and while the disk is slow a mere kill up to two; each goes with its progress, so that consumers apply it
 //! again. `appendfsync always` loses none. What comes back empty is filled from a checkpoint, or
@@ -59,7 +60,8 @@ pub const REDIS_COMMANDS: [&str; 13] = [
     "SMEMBERS",
 ];
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+const OLDEST_FORMAT: u32 = 1;
 const MIN_VERSION: u32 = 7;
 /// Keys of one command.
 const MAX_KEYS: usize = 1_024;
@@ -363,13 +365,14 @@ async fn adopt(link: &Link, options: &RedisOptions) -> Result<(), StorageError> 
     for (name, value) in [("format", FORMAT), ("partitions", options.partitions.into())] {
         link.ask("HSETNX", slot, vec![key.clone(), field(name), text(value)]).await?;
     }
-    let found = link.ask("HMGET", slot, vec![key, field("format"), field("partitions")]).await?.into_array();
+    let found = link.ask("HMGET", slot, vec![key.clone(), field("format"), field("partitions")]).await?.into_array();
     let found: Vec<u32> = found.iter().filter_map(|value| value.as_string()?.parse().ok()).collect();
     match found[..] {
-        [FORMAT, partitions] if partitions == u32::from(options.partitions) => Ok(()),
-        [FORMAT, partitions] => {
+        [OLDEST_FORMAT..=FORMAT, partitions] if partitions != u32::from(options.partitions) => {
             Err(StorageError::invalid("partitions", format!("are {partitions} under {}", options.prefix)))
         }
+        [FORMAT, _] => Ok(()),
+        [OLDEST_FORMAT, _] => link.ask("HSET", slot, vec![key, field("format"), text(FORMAT)]).await.map(drop),
         [found, _] => Err(StorageError::FormatVersion { found, supported: FORMAT }),
         _ => Err(StorageError::corrupt("description of the store")),
     }

@@ -488,10 +488,15 @@ async fn what_was_kept_otherwise_is_refused() {
     drop(shared("kept:", 4).await);
     let refused = RedisFeatureStore::connect(on_shared("kept:", 5), features()).await.err().unwrap();
     assert_eq!(refused.to_string(), "partitions: are 4 under kept:");
-    Redis::shared().unwrap().ask(&["HSET", "kept:meta", "format", "2"]).unwrap();
+    let redis = Redis::shared().unwrap();
+    redis.ask(&["HSET", "kept:meta", "format", "3"]).unwrap();
     let refused = RedisFeatureStore::connect(on_shared("kept:", 4), features()).await.err().unwrap();
-    assert_eq!(refused, StorageError::FormatVersion { found: 2, supported: 1 });
-    assert!(refused.to_string().contains("format 2"), "{refused}");
+    assert_eq!(refused, StorageError::FormatVersion { found: 3, supported: 2 });
+    assert!(refused.to_string().contains("format 3"), "{refused}");
+    // What an older build kept is kept on, and is this build's from then on.
+    redis.ask(&["HSET", "kept:meta", "format", "1"]).unwrap();
+    drop(shared("kept:", 4).await);
+    assert_eq!(redis.ask(&["HGET", "kept:meta", "format"]).unwrap(), "2");
 }
 
 #[tokio::test]

@@ -282,29 +282,50 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
     let answer = raw(&host, &[half], patience).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("in time"), "{answer}");
 
-    // A connection may wait for longer than a request may take, and its next request has the same time.
-    let (mut read, mut write) = TcpStream::connect(&host).await.unwrap().into_split();
-    let head = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n";
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        write.write_all(&[head, &b"\r\n"[..]].concat()).await.unwrap();
-        let mut answer = [0; 4096];
-        let length = read.read(&mut answer).await.unwrap();
-        assert!(answer[..length].starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer[..length]));
-    }
-    write.write_all(head).await.unwrap();
-    let closed = tokio::time::timeout(patience, read.read_to_end(&mut Vec::new())).await;
-    assert!(closed.expect("a half head is kept").is_ok_and(|length| length == 0));
+    // Between requests a connection may wait for longer than a request may take, and the next has the same time.
+    let mut connection = TcpStream::connect(&host).await.unwrap();
+    refused(&mut connection, &[b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n"]).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // A refused body is read past.
+    let head = b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
+    refused(&mut connection, &[head, b"late"]).await;
+    refused(&mut connection, &[head, b"late"]).await;
+    connection.write_all(b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    assert_closed(&mut connection).await;
 
     assert!(platform.is_alive());
     platform.edge.page("u1").await;
 }
 
+/// Sends the pieces of a request of an unknown route, a moment apart, and reads its refusal.
+async fn refused(connection: &mut TcpStream, pieces: &[&[u8]]) {
+    for piece in pieces {
+        connection.write_all(piece).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut answer = [0; 4096];
+    let length = connection.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+async fn assert_closed(connection: &mut TcpStream) {
+    let closed = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut Vec::new())).await;
+    assert!(closed.expect("it stays open").is_ok_and(|length| length == 0));
+}
+
 #[tokio::test]
 async fn what_waits_too_long_is_closed() {
     let dir = state();
-    let platform = start_with(&dir, "[edge.limits]\nreceive = \"500ms\"\nidle = \"1s\"\n");
-    assert_eq!(raw(platform.edge.host(), &[], Duration::from_secs(20)).await, "");
+    let platform = start_with(&dir, "[edge.limits]\nreceive = \"500ms\"\nidle = \"4s\"\n");
+    let connect = async || TcpStream::connect(platform.edge.host()).await.unwrap();
+    let (mut silent, mut idle) = (connect().await, connect().await);
+    let request = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n";
+    refused(&mut idle, &[request]).await;
+    // Who never asked has only the time of a request.
+    assert_closed(&mut silent).await;
+    refused(&mut idle, &[request]).await;
+    assert_closed(&mut idle).await;
 }
 
 #[tokio::test]

@@ -170,8 +170,8 @@ async fn a_lake_holds_what_was_done_once_and_fills_another_platform() {
     for (before, after) in before.into_iter().zip(after) {
         assert!(!before.window.is_empty());
         assert_eq!(
-            (before.window, before.attributes, before.watermark),
-            (after.window, after.attributes, after.watermark)
+            (before.window, before.attributes, before.attributes_at, before.watermark),
+            (after.window, after.attributes, after.attributes_at, after.watermark)
         );
     }
     assert!(evidence > 10 && none == 0, "imported history moves no posterior: {evidence} {none}");

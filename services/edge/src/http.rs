@@ -96,10 +96,16 @@ async fn route(
         ("/v1/feedback", &Method::POST) => Box::pin(feedback(parts, span, request, arrival)).await,
         ("/v1/explain", &Method::GET) => Box::pin(explain(parts, span, &request, id)).await,
         ("/v1/about", &Method::GET) if client.is_loopback() => Ok(about(parts, id)),
-        ("/v1/personalize", _) => Err(not_allowed("GET, POST")),
-        ("/v1/feedback", _) => Err(not_allowed("POST")),
-        ("/v1/explain", _) => Err(not_allowed("GET")),
-        _ => Err(ProblemKind::UnknownRoute.into()),
+        (path, _) => {
+            let problem = match path {
+                "/v1/personalize" => not_allowed("GET, POST"),
+                "/v1/feedback" => not_allowed("POST"),
+                "/v1/explain" => not_allowed("GET"),
+                _ => ProblemKind::UnknownRoute.into(),
+            };
+            Box::pin(discard(request, parts.config.limits.receive.get())).await;
+            Err(problem)
+        }
     }
 }
 
@@ -237,8 +243,7 @@ pub(crate) async fn read_json(request: Request<Incoming>, limit: Duration) -> Re
         let essence = text.split(|&b| b == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    // Who asks before sending has nothing on the way.
-    let sends = !request.headers().contains_key(header::EXPECT);
+    let sends = sends(&request);
     let deadline = Instant::now() + limit;
     let mut body = request.into_body();
     let read =
@@ -247,6 +252,18 @@ pub(crate) async fn read_json(request: Request<Incoming>, limit: Duration) -> Re
         drain(&mut body, deadline).await;
     }
     read
+}
+
+/// Reads past the body of a request that is refused whatever it says.
+async fn discard(request: Request<Incoming>, limit: Duration) {
+    if sends(&request) {
+        drain(&mut request.into_body(), Instant::now() + limit).await;
+    }
+}
+
+/// Who asks before sending has nothing on the way.
+fn sends(request: &Request<Incoming>) -> bool {
+    !request.headers().contains_key(header::EXPECT)
 }
 
 async fn read_body(body: &mut Incoming, deadline: Instant) -> Result<bytes::Bytes, Problem> {

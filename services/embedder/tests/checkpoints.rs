@@ -367,12 +367,12 @@ async fn a_checkpoint_of_a_newer_format_is_refused_and_left_alone() {
     bytes[8] = 9;
     std::fs::write(&path, &bytes).unwrap();
     let refused = check_checkpoints(dir.path()).unwrap_err();
-    assert!(matches!(refused, CheckpointError::Format { found: 9, supported: 1, .. }));
-    assert!(refused.to_string().ends_with("features-0.checkpoint has format 9, this build reads 1"), "{refused}");
+    assert!(matches!(refused, CheckpointError::Format { found: 9, supported: 2, .. }));
+    assert!(refused.to_string().ends_with("features-0.checkpoint has format 9, this build reads 2"), "{refused}");
     // One that appears under a running consumer ends it.
     let (_stop, stopping) = watch::channel(false);
     let ended = Bed { store: memory(), ..bed }.embedder().run(stopping).await;
-    assert_eq!(ended, Err(StorageError::FormatVersion { found: 9, supported: 1 }));
+    assert_eq!(ended, Err(StorageError::FormatVersion { found: 9, supported: 2 }));
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
 

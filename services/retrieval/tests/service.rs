@@ -133,6 +133,20 @@ async fn until(
     panic!("the answer never came");
 }
 
+async fn wait(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..60_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{what}: not in a minute");
+}
+
+async fn in_graphs(f: &Fixture) {
+    wait("all items are in graphs", || f.retriever.view().index.pin().in_graphs() == ITEMS).await;
+}
+
 const WESTERN: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,9 +210,7 @@ async fn recall_is_told_as_the_answers_had_it() {
     (config.index.exact_below, config.index.seal_at) = (50, 100);
     config.shadow.share = 1.0;
     let mut f = start(&config).await;
-    while f.retriever.view().index.pin().in_graphs() < ITEMS {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    in_graphs(&f).await;
     let told = |f: &Fixture, series: &str| {
         let series = format!("model_recall_score{series},model_version=\"{}\"}}", world().bundle.version());
         f.recorded.metrics().lines().find_map(|line| line.strip_prefix(&series)?.trim().parse::<f64>().ok())
@@ -209,9 +221,7 @@ async fn recall_is_told_as_the_answers_had_it() {
         let best = &exact(&f.serving, &request.user_vector)[..DEPTH];
         let (_, neighbours) = source(&f.client.retrieve(request).await.unwrap().into_inner(), SourceKind::Neighbours);
         found += neighbours.iter().filter(|ix| best.contains(ix)).count();
-        while told(&f, "_samples{k=\"10\"") != Some(f64::from(n + 1)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        wait("the query is repeated", || told(&f, "_samples{k=\"10\"") == Some(f64::from(n + 1))).await;
     }
     let true_recall = found as f64 / f64::from(QUERIES) / DEPTH as f64;
     assert!((0.3..0.99).contains(&true_recall), "{true_recall} leaves nothing to tell");
@@ -233,9 +243,7 @@ async fn neighbours_are_those_of_an_exact_search_before_and_after_the_graph() {
         source(answer, SourceKind::Neighbours).1.iter().filter(|ix| best.contains(ix)).count()
     };
     until(&mut f.client, request.clone(), |answer| recall(answer) >= 49).await;
-    while f.retriever.view().index.pin().in_graphs() < ITEMS {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    in_graphs(&f).await;
     let answer = f.client.retrieve(request.clone()).await.unwrap().into_inner();
     assert!(recall(&answer) >= 48, "{} of 50 through the graph", recall(&answer));
 

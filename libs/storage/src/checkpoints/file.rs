@@ -14,7 +14,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"ATTUNEFC";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Its states had no time of their attributes.
+const OLDEST_FORMAT: u32 = 1;
 const HEADER: usize = 16;
 const HASH: usize = 32;
 const PART: u8 = 1;
@@ -225,7 +227,7 @@ fn open_header(path: &Path) -> Result<Option<(File, Part)>, CheckpointError> {
         return Err(unusable(path, "is not a checkpoint of a feature store"));
     }
     match u32::from_le_bytes([f0, f1, f2, f3]) {
-        FORMAT => {}
+        OLDEST_FORMAT..=FORMAT => {}
         found if found > FORMAT => {
             return Err(CheckpointError::Format { path: path.to_owned(), found, supported: FORMAT });
         }
@@ -338,10 +340,10 @@ mod tests {
         check_checkpoints(&dir.path().join("absent")).unwrap();
         let mut bytes = write(dir.path());
         check_checkpoints(dir.path()).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         std::fs::write(checkpoint_path(dir.path(), OF.partition), &bytes).unwrap();
         let refused = check_checkpoints(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains("features-3.checkpoint has format 2, this build reads 1"), "{refused}");
-        assert!(matches!(open(dir.path()), Err(CheckpointError::Format { found: 2, supported: 1, .. })));
+        assert!(refused.contains("features-3.checkpoint has format 3, this build reads 2"), "{refused}");
+        assert!(matches!(open(dir.path()), Err(CheckpointError::Format { found: 3, supported: 2, .. })));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Layout of format 2, numbers as varints unless said otherwise: the format byte; flags; epoch; next offset; the
 //! watermark and the time of the attributes (zigzag), each where there is one; the seen items; the events; the
-//! attributes. Format 1 is the same without the time of the attributes.
+//! attributes. Format 1 is the same without the time of the attributes, and is written where there is none: builds that know
+//! no other read it.
 //! An item of the window is nearly always among the seen ones too, so an event names it by its place there, and a seen
 //! item whose last time is that of an event of the window leaves the time out.
 //! Always holds: what is decoded equals what was encoded; any other bytes are an error, never a panic.
@@ -30,7 +31,7 @@ const MAX_WHOLE: f32 = 16_777_216.0;
 pub(crate) fn encode(state: &UserState) -> Vec<u8> {
     let window = &state.window;
     let mut out = Vec::with_capacity(64 + window.events().len() * 18 + window.seen().len() * 6);
-    out.push(FORMAT);
+    out.push(if state.attributes_at.is_some() { FORMAT } else { OLDEST_FORMAT });
     let flag = |time: Option<i64>, flag: u64| time.map_or(0, |_| flag);
     put_varint(&mut out, flag(state.watermark, HAS_WATERMARK) | flag(state.attributes_at, HAS_ATTRIBUTES_TIME));
     put_varint(&mut out, state.version.epoch.into());
@@ -332,15 +333,17 @@ mod tests {
     }
 
     #[test]
-    fn the_format_before_is_still_read() {
+    fn the_format_before_is_written_where_it_is_enough() {
         let mut window = UserWindow::default();
         let event =
             WindowEvent { occurred_at: 5_000, key: EventKey(9), item: ItemIx(3), kind: EventKind::Click, value: 1.0 };
         window.insert(event);
         let attributes = UserAttributes(vec![("a".into(), "b".into())]);
-        let state = UserState { window, attributes, watermark: Some(7), ..Default::default() };
-        let mut bytes = encode(&state);
-        bytes[0] = OLDEST_FORMAT;
-        assert_eq!(decode(&bytes).unwrap(), state);
+        let mut state = UserState { window, attributes, watermark: Some(7), ..Default::default() };
+        let before = encode(&state);
+        assert_eq!(before[0], OLDEST_FORMAT);
+        assert_eq!(decode(&before).unwrap(), state);
+        state.attributes_at = Some(6);
+        assert_eq!(encode(&state)[0], FORMAT);
     }
 }

@@ -39,6 +39,8 @@ use visits::{HOLDOUT, Timeline, UNIFORM, Visits};
 const FAR: f64 = 4.0;
 /// Standard errors of a 95 % interval.
 const INTERVAL: f64 = 1.96;
+/// More than the world has: what recall is of is searched exactly.
+const EXACT_BELOW: i64 = 100_000;
 const DRAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -199,6 +201,7 @@ fn tables(state: &StateFolder) -> anyhow::Result<Tables> {
     tables.set("embedder", "insight.every", "500ms");
     tables.set("embedder", "insight.sample_one_in", 1);
     tables.set("retrieval", "shadow.share", 1.0);
+    tables.set("retrieval", "index.exact_below", EXACT_BELOW);
     Ok(tables)
 }
 

@@ -1,4 +1,5 @@
-//! A client's time for the head of a request, from its first byte.
+//! A client's time for the head of a request: of the first from the connection's beginning on, of others from their first
+//! byte.
 //!
 //! hyper has one limit for that and for a connection without a request, and proxies keep connections for a minute: with
 //! one limit they would send requests into closed ones, or slow heads would hold connections for as long.
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Moves on when a request begins to be answered, and again when that ends.
+/// Moves on when the head of a request is read, and again when its answer begins.
 #[derive(Clone, Default)]
 pub(super) struct Turn(Arc<AtomicUsize>);
 
@@ -37,14 +38,14 @@ pub(super) struct TimedHeads<S> {
     turn: Turn,
     /// The turn that `begun` is of.
     seen: usize,
-    /// When the first byte of a head came.
+    /// When the time of the head that is awaited began.
     begun: Option<Instant>,
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> TimedHeads<S> {
     pub(super) fn new(stream: S, limit: Duration, turn: Turn) -> Self {
-        Self { stream, limit, turn, seen: 0, begun: None, end: None }
+        Self { stream, limit, turn, seen: 0, begun: Some(Instant::now()), end: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Accepting connections: bounded in number, in the time a client may take, and in what one client may ask.
 
 use super::head::{TimedHeads, Turn};
-use super::{handle, respond};
+use super::{discard, handle, respond};
 use crate::problem::ProblemKind;
 use crate::{Edge, Parts};
 use attune_domain::{RequestId, UnixMillis};
@@ -105,9 +105,10 @@ fn connection(
 ) {
     let has_slot = slot.is_some();
     let limits = &parts.config.limits;
-    let idle = if has_slot { limits.idle } else { limits.receive }.get();
+    let receive = limits.receive.get();
+    let idle = if has_slot { limits.idle.get() } else { receive };
     let turn = Turn::default();
-    let stream = TimedHeads::new(stream, limits.receive.get(), turn.clone());
+    let stream = TimedHeads::new(stream, receive, turn.clone());
     let handler = {
         let parts = Arc::clone(parts);
         let clients = Arc::clone(clients);
@@ -115,25 +116,18 @@ fn connection(
             turn.next();
             let turn = turn.clone();
             let parts = Arc::clone(&parts);
-            let refusal = if !has_slot {
-                Some(ProblemKind::Unavailable)
-            } else if !clients.admits(client) {
-                Some(ProblemKind::TooManyRequests)
-            } else {
-                None
-            };
+            let is_admitted = has_slot && clients.admits(client);
             async move {
-                let response = match refusal {
-                    None => handle(parts, client, request).await,
-                    Some(kind) => {
-                        let mut response = respond::problem(&kind.into(), new_request_id((parts.clock)()));
-                        if kind == ProblemKind::Unavailable {
-                            response
-                                .headers_mut()
-                                .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-                        }
-                        response
-                    }
+                let refuse = |kind: ProblemKind| respond::problem(&kind.into(), new_request_id((parts.clock)()));
+                let response = if is_admitted {
+                    handle(parts, client, request).await
+                } else if has_slot {
+                    Box::pin(discard(request, receive)).await;
+                    refuse(ProblemKind::TooManyRequests)
+                } else {
+                    let mut response = refuse(ProblemKind::Unavailable);
+                    response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+                    response
                 };
                 turn.next();
                 Ok::<_, Infallible>(response)
