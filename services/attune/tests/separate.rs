@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 const FREEZE: Duration = Duration::from_secs(10);
 /// From the end of a fault to level 0.
-const RECOVERY: Duration = Duration::from_secs(15);
+const RECOVERY: Duration = Duration::from_secs(30);
 const PAGES_PER_SECOND: u32 = 50;
 const LOADERS: u32 = 5;
 /// No page may take longer, whatever has happened to the services behind the edge.
