@@ -284,12 +284,12 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
 
     // Between requests a connection may wait for longer than a request may take, and the next has the same time.
     let mut connection = TcpStream::connect(&host).await.unwrap();
-    refused(&mut connection, &[b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n"]).await;
+    not_found(&mut connection, &[b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n"]).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     // A refused body is read past.
     let head = b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
-    refused(&mut connection, &[head, b"late"]).await;
-    refused(&mut connection, &[head, b"late"]).await;
+    not_found(&mut connection, &[head, b"late"]).await;
+    not_found(&mut connection, &[head, b"late"]).await;
     connection.write_all(b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     assert_closed(&mut connection).await;
 
@@ -298,7 +298,7 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
 }
 
 /// Sends the pieces of a request of an unknown route, a moment apart, and reads its refusal.
-async fn refused(connection: &mut TcpStream, pieces: &[&[u8]]) {
+async fn not_found(connection: &mut TcpStream, pieces: &[&[u8]]) {
     for piece in pieces {
         connection.write_all(piece).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -321,10 +321,10 @@ async fn what_waits_too_long_is_closed() {
     let connect = async || TcpStream::connect(platform.edge.host()).await.unwrap();
     let (mut silent, mut idle) = (connect().await, connect().await);
     let request = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n";
-    refused(&mut idle, &[request]).await;
+    not_found(&mut idle, &[request]).await;
     // Who never asked has only the time of a request.
     assert_closed(&mut silent).await;
-    refused(&mut idle, &[request]).await;
+    not_found(&mut idle, &[request]).await;
     assert_closed(&mut idle).await;
 }
 
