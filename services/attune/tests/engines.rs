@@ -11,7 +11,7 @@ mod feed;
 mod platform;
 
 use attune_identity::SubjectKey;
-use attune_storage::{FeatureStore as _, Topic, checkpoint_path};
+use attune_storage::{Topic, checkpoint_path};
 use engines::{CATCH_UP, Engines, caught_up};
 use feed::{CLIENTS, Client, check};
 use platform::*;
