@@ -128,12 +128,12 @@ async fn a_rebuilt_store_is_what_it_was_from_wherever_it_began() {
     assert!(platform.interrupt().success());
     let path = checkpoint_path(&folder.join("checkpoints"), 0);
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     fs::write(&path, &bytes).unwrap();
     let refused = Platform::spawn(&folder, &[]).err().unwrap();
-    assert!(refused.contains("features-0.checkpoint has format 2, this build reads 1"), "{refused}");
+    assert!(refused.contains("features-0.checkpoint has format 3, this build reads 2"), "{refused}");
     let (code, _, err) = rebuild(&folder, &["--from", "start"]);
-    assert!(code == 65 && err.contains("has format 2, this build reads 1"), "{code} {err}");
+    assert!(code == 65 && err.contains("has format 3, this build reads 2"), "{code} {err}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

@@ -4,6 +4,7 @@
 //! again from the event log, one event after another, and what visitors would have done of it on average is taken from
 //! the world; the platform's own sketches are not used for either.
 
+mod drift;
 mod exposition;
 mod panels;
 mod truth;

@@ -3,6 +3,7 @@
 //! What was shown and done is counted exactly; where chance in visitors' clicks stands between a number and the truth,
 //! the truth is the mean over that chance, and `error` the standard error that a number from these pages has.
 
+use super::drift;
 use super::exposition::Exposition;
 use super::visits::{DAY_MS, RETURNS, Visits};
 use super::{UNIFORM, Window};
@@ -81,19 +82,19 @@ pub(super) async fn read(state: &StateFolder) -> anyhow::Result<Vec<LoggedEvent>
 }
 
 /// Something shown, with what the world knows of it.
-struct Shown<'a> {
-    event: &'a LoggedEvent,
-    slot: DecidedSlot,
-    request: RequestId,
-    at: UnixMillis,
+pub(super) struct Shown<'a> {
+    pub(super) event: &'a LoggedEvent,
+    pub(super) slot: DecidedSlot,
+    pub(super) request: RequestId,
+    pub(super) at: UnixMillis,
     /// Probability of a click there and then.
     click: f64,
     seen_before: bool,
 }
 
-struct Truth {
-    value: f64,
-    error: f64,
+pub(super) struct Truth {
+    pub(super) value: f64,
+    pub(super) error: f64,
 }
 
 fn exact(value: f64) -> Truth {
@@ -115,6 +116,7 @@ pub(super) fn rows(seen: &Seen<'_>, exposition: &Exposition) -> Vec<Row> {
     items(seen, &shown, &mut rows);
     models(seen, &shown, &mut rows);
     embeddings(seen, &shown, &mut rows);
+    drifts(seen, &shown, &mut rows);
     live(seen, &mut rows);
     rows.rows
 }
@@ -125,8 +127,17 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// The error is that of the platform's interval, where it has one.
     fn add(&mut self, name: &str, labels: &str, truth: impl Into<Option<Truth>>) {
-        let truth = truth.into();
+        self.row(name, labels, truth.into(), true);
+    }
+
+    /// The error is that of the truth: the platform's interval is for something else.
+    fn add_recounted(&mut self, name: &str, labels: &str, truth: Truth) {
+        self.row(name, labels, Some(truth), false);
+    }
+
+    fn row(&mut self, name: &str, labels: &str, truth: Option<Truth>, by_interval: bool) {
         let of = |suffix: &str| {
             let series = format!("{name}{suffix}");
             self.exposition.value(&if labels.is_empty() { series } else { format!("{series}{{{labels}}}") })
@@ -136,7 +147,7 @@ impl Rows<'_> {
         let errors = value.map(|value| {
             let Some(truth) = &truth else { return 0.0 };
             let off = truth.value - value;
-            let error = match interval {
+            let error = match interval.filter(|_| by_interval) {
                 Some([low, _]) if off < 0.0 => (value - low) / super::INTERVAL,
                 Some([_, high]) => (high - value) / super::INTERVAL,
                 None => truth.error,
@@ -357,18 +368,23 @@ fn embeddings(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     rows.add("embedding_coverage_ratio", "", drawn(share, pages.len() as f64));
     // Every visitor's events were applied before their next page.
     rows.add("embedding_staleness_rate", "", exact(0.0));
-    rows.add("embedding_drift_score", "", None);
 }
 
-/// What the bandit believes, how today's features differ from those of the training, and how old they are.
+fn drifts(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
+    let pages = drift::Pages::read(seen, shown, HOUR);
+    rows.add("embedding_drift_score", "", exact(pages.embedding_drift()));
+    for (feature, truth) in pages.feature_drifts() {
+        // Its interval is around the number without its bias, and takes slots for independent.
+        rows.add_recounted("model_feature_drift_score", &format!("feature_name=\"{feature}\""), truth);
+    }
+}
+
+/// What the bandit believes, and how old features are.
 fn live(seen: &Seen<'_>, rows: &mut Rows<'_>) {
     rows.add("bandit_believed_regret", "", None);
     let labels = |name: &str, value: &str| format!("{name}=\"{value}\"");
     for arm in seen.world.items().iter().filter_map(|item| item.categories.first()).collect::<BTreeSet<_>>() {
         rows.add("bandit_posterior_uncertainty", &labels("item_segment", arm), None);
-    }
-    for feature in seen.serving.bundle.histograms().keys() {
-        rows.add("model_feature_drift_score", &labels("feature_name", feature), None);
     }
     let none = UserAttributes::default();
     for (feature, _) in seen.serving.bundle.attribute_values(&none) {

@@ -1,0 +1,106 @@
+//! Drift from the training, counted anew from each page and what its visitor had done before it.
+//!
+//! The platform does not look at pages that it comes to late, so a number may differ as one of other pages would: by the
+//! standard error over pages.
+
+use super::Window;
+use super::truth::{Seen, Shown, Truth};
+use attune_domain::{Context, ItemIx, RequestId, StateVersion, Uid, UserState, UserWindow};
+use attune_model::{FIXED_COORDINATES, UserInput, feature_names};
+use std::collections::{BTreeMap, HashMap};
+
+/// Slots of a page.
+type Slots = Vec<(ItemIx, u8)>;
+
+/// What the pages of a window were made from.
+pub(super) struct Pages<'a> {
+    seen: &'a Seen<'a>,
+    /// Sum of the visitors' embeddings.
+    embedding: Vec<f64>,
+    /// Of each feature and page, how many of its values are in each bin of the training.
+    features: BTreeMap<&'a str, Vec<Vec<f64>>>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn read(seen: &'a Seen<'a>, shown: &[Shown<'_>], window: Window) -> Self {
+        let mut slots: HashMap<RequestId, Slots> = HashMap::new();
+        for shown in shown.iter().filter(|shown| window.has(shown.at, seen.until)) {
+            let position = u8::try_from(shown.slot.position).unwrap_or(u8::MAX);
+            slots.entry(shown.request).or_default().push((shown.event.item, position));
+        }
+        // The events of a page are in its visitor's window when the page is looked at.
+        let last: HashMap<RequestId, usize> =
+            seen.log.iter().enumerate().filter_map(|(n, event)| Some((event.request_id?, n))).collect();
+        let mut states: HashMap<Uid, UserState> = HashMap::new();
+        let mut pages = Self { seen, embedding: Vec::new(), features: BTreeMap::new() };
+        for (n, event) in seen.log.iter().enumerate() {
+            let state = states.entry(event.uid).or_default();
+            state.apply(StateVersion { epoch: 0, next_offset: n as u64 + 1 }, event);
+            let request = event.request_id.filter(|request| last.get(request) == Some(&n));
+            if let Some((request, slots)) = request.and_then(|request| Some((request, slots.get(&request)?))) {
+                pages.look(request, state, slots);
+            }
+        }
+        pages
+    }
+
+    fn look(&mut self, request: RequestId, state: &UserState, slots: &Slots) {
+        let Some(page) = self.seen.visits.pages.get(&request) else { return };
+        let (bundle, items) = (&self.seen.serving.bundle, &self.seen.serving.items);
+        let (attributes, now) = (self.seen.world.attributes(page.user), request.unix_millis());
+        let events = state.window.events().iter().filter(|event| event.occurred_at < now).copied().collect();
+        let window = UserWindow::from_parts(events, Vec::new());
+        let mut vector = vec![0.0; bundle.dim()];
+        bundle.window_vector(items, &window, &attributes, &mut vector);
+        if !window.is_empty() {
+            self.embedding.resize(bundle.dim() - FIXED_COORDINATES, 0.0);
+            self.embedding.iter_mut().zip(&vector).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+
+        let mut bins: BTreeMap<&'a str, Vec<f64>> = BTreeMap::new();
+        let mut add = |name: &str, value: f32| {
+            if let Some((name, histogram)) = bundle.histograms().get_key_value(name) {
+                let bins = bins.entry(name).or_insert_with(|| vec![0.0; histogram.shares.len()]);
+                bins[histogram.bounds.partition_point(|bound| *bound <= value)] += 1.0;
+            }
+        };
+        bundle.add_context(Context::DEFAULT, &mut vector);
+        let input = UserInput { window: &window, attributes: &attributes, context: Context::DEFAULT, now };
+        bundle.feature_rows(items, &input, &vector, slots, |row| {
+            feature_names().zip(row).filter(|(_, value)| value.is_finite()).for_each(|(name, value)| add(name, *value));
+            for (name, place) in bundle.attribute_values(&attributes) {
+                place.into_iter().for_each(|place| add(name, place as f32));
+            }
+        });
+        bins.into_iter().for_each(|(name, bins)| self.features.entry(name).or_default().push(bins));
+    }
+
+    /// Cosine distance of the mean embedding from that of the training.
+    pub(super) fn embedding_drift(&self) -> f64 {
+        let trained = &self.seen.serving.bundle.manifest().mean_vector;
+        let [mut dot, mut own, mut other] = [0.0; 3];
+        for (a, b) in self.embedding.iter().zip(trained.iter().map(|b| f64::from(*b))) {
+            (dot, own, other) = (dot + a * b, own + a * a, other + b * b);
+        }
+        1.0 - dot / (own * other).sqrt()
+    }
+
+    /// Each feature's Kullback-Leibler divergence from the training in nats, half a value added to each bin.
+    pub(super) fn feature_drifts(&self) -> impl Iterator<Item = (&str, Truth)> {
+        self.seen.serving.bundle.histograms().iter().map(|(name, histogram)| {
+            let pages = self.features.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            let count = |bin: usize| pages.iter().map(|page| page[bin]).sum::<f64>();
+            let counts: Vec<f64> = (0..histogram.shares.len()).map(count).collect();
+            let total: f64 = counts.iter().sum();
+            let shares: Vec<f64> =
+                counts.iter().map(|count| (count + 0.5) / (total + counts.len() as f64 / 2.0)).collect();
+            let slopes: Vec<f64> =
+                shares.iter().zip(&histogram.shares).map(|(now, then)| (now / then.max(1e-6)).ln()).collect();
+            let value = shares.iter().zip(&slopes).map(|(share, slope)| share * slope).sum::<f64>();
+            // The sum's gradient over the shares, page by page.
+            let moved = |page: &Vec<f64>| page.iter().zip(&slopes).map(|(n, slope)| n * (slope - value)).sum::<f64>();
+            let error = pages.iter().map(|page| moved(page).powi(2)).sum::<f64>().sqrt() / total;
+            (name.as_str(), Truth { value, error })
+        })
+    }
+}
