@@ -28,18 +28,14 @@ impl<'a> Pages<'a> {
             let position = u8::try_from(shown.slot.position).unwrap_or(u8::MAX);
             slots.entry(shown.request).or_default().push((shown.event.item, position));
         }
-        // The events of a page are in its visitor's window when the page is looked at.
-        let last: HashMap<RequestId, usize> =
-            seen.log.iter().enumerate().filter_map(|(n, event)| Some((event.request_id?, n))).collect();
         let mut states: HashMap<Uid, UserState> = HashMap::new();
         let mut pages = Self { seen, embedding: Vec::new(), features: BTreeMap::new() };
         for (n, event) in seen.log.iter().enumerate() {
             let state = states.entry(event.uid).or_default();
-            state.apply(StateVersion { epoch: 0, next_offset: n as u64 + 1 }, event);
-            let request = event.request_id.filter(|request| last.get(request) == Some(&n));
-            if let Some((request, slots)) = request.and_then(|request| Some((request, slots.get(&request)?))) {
-                pages.look(request, state, slots);
+            if let Some((request, slots)) = event.request_id.and_then(|request| slots.remove_entry(&request)) {
+                pages.look(request, state, &slots);
             }
+            state.apply(StateVersion { epoch: 0, next_offset: n as u64 + 1 }, event);
         }
         pages
     }
