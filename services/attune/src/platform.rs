@@ -36,7 +36,7 @@ pub(crate) struct Running {
     pub(crate) edge: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) origin_grpc: String,
-    pub(crate) serving: Arc<Serving>,
+    serving: Arc<Serving>,
     pub(crate) users: u64,
     pub(crate) shutdown: Shutdown,
     tasks: JoinSet<()>,

@@ -24,7 +24,6 @@ use attune_dataset::World;
 use attune_domain::UnixMillis;
 use attune_model::TrainConfig;
 use attune_runtime::{Clock, Exit, Fatal};
-use attune_serving::Serving;
 use clap::Args;
 use exposition::Exposition;
 use panels::Panel;
@@ -85,10 +84,10 @@ pub(super) fn run(options: &StreamOptions) -> anyhow::Result<()> {
     let seen = runtime.block_on(live(state, options.seed, &world, &timeline, &time));
     // With the runtime ends the last task that holds the folder's stores.
     runtime.shutdown_timeout(DRAIN);
-    let Lived { visits, exposition, serving, panels } = seen?;
+    let Lived { visits, exposition, panels } = seen?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let log = runtime.block_on(truth::read(state))?;
+    let (log, serving) = runtime.block_on(truth::read(state))?;
     let events = log.len();
     let seen = Seen { world: &world, visits: &visits, log: &log, serving: &serving, until: timeline.ends };
     let metrics = truth::rows(&seen, &exposition);
@@ -113,7 +112,6 @@ pub(super) fn run(options: &StreamOptions) -> anyhow::Result<()> {
 struct Lived {
     visits: Visits,
     exposition: Exposition,
-    serving: Arc<Serving>,
     panels: Option<Vec<Panel>>,
 }
 
@@ -160,7 +158,7 @@ async fn pass(
         Some((_, prometheus)) => Some(panels::ask(prometheus).await?),
         None => None,
     };
-    Ok(Lived { visits, exposition, serving: Arc::clone(&running.serving), panels })
+    Ok(Lived { visits, exposition, panels })
 }
 
 /// Waits until the metrics tell of everything that was acknowledged, and of nothing older.

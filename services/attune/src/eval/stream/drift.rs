@@ -15,8 +15,8 @@ type Slots = Vec<(ItemIx, u8)>;
 /// What the pages of a window were made from.
 pub(super) struct Pages<'a> {
     seen: &'a Seen<'a>,
-    /// Sum of the visitors' embeddings.
-    embedding: Vec<f64>,
+    /// Of pages whose visitors had one.
+    embeddings: Vec<Vec<f64>>,
     /// Of each feature and page, how many of its values are in each bin of the training.
     features: BTreeMap<&'a str, Vec<Vec<f64>>>,
 }
@@ -29,7 +29,7 @@ impl<'a> Pages<'a> {
             slots.entry(shown.request).or_default().push((shown.event.item, position));
         }
         let mut states: HashMap<Uid, UserState> = HashMap::new();
-        let mut pages = Self { seen, embedding: Vec::new(), features: BTreeMap::new() };
+        let mut pages = Self { seen, embeddings: Vec::new(), features: BTreeMap::new() };
         for (n, event) in seen.log.iter().enumerate() {
             let state = states.entry(event.uid).or_default();
             if let Some((request, slots)) = event.request_id.and_then(|request| slots.remove_entry(&request)) {
@@ -49,8 +49,8 @@ impl<'a> Pages<'a> {
         let mut vector = vec![0.0; bundle.dim()];
         bundle.window_vector(items, &window, &attributes, &mut vector);
         if !window.is_empty() {
-            self.embedding.resize(bundle.dim() - FIXED_COORDINATES, 0.0);
-            self.embedding.iter_mut().zip(&vector).for_each(|(sum, x)| *sum += f64::from(*x));
+            let embedding = &vector[..vector.len() - FIXED_COORDINATES];
+            self.embeddings.push(embedding.iter().map(|x| f64::from(*x)).collect());
         }
 
         let mut bins: BTreeMap<&'a str, Vec<f64>> = BTreeMap::new();
@@ -72,13 +72,15 @@ impl<'a> Pages<'a> {
     }
 
     /// Cosine distance of the mean embedding from that of the training.
-    pub(super) fn embedding_drift(&self) -> f64 {
-        let trained = &self.seen.serving.bundle.manifest().mean_vector;
-        let [mut dot, mut own, mut other] = [0.0; 3];
-        for (a, b) in self.embedding.iter().zip(trained.iter().map(|b| f64::from(*b))) {
-            (dot, own, other) = (dot + a * b, own + a * a, other + b * b);
-        }
-        1.0 - dot / (own * other).sqrt()
+    pub(super) fn embedding_drift(&self) -> Truth {
+        let trained: Vec<f64> = self.seen.serving.bundle.manifest().mean_vector.iter().map(|x| f64::from(*x)).collect();
+        let sum: Vec<f64> = (0..trained.len()).map(|n| self.embeddings.iter().map(|page| page[n]).sum()).collect();
+        let (own, other) = (dot(&sum, &sum).sqrt(), dot(&trained, &trained).sqrt());
+        let cosine = dot(&sum, &trained) / (own * other);
+        // Its gradient over the sum, page by page.
+        let moved = |page: &Vec<f64>| (dot(page, &trained) / other - cosine * dot(page, &sum) / own) / own;
+        let error = self.embeddings.iter().map(|page| moved(page).powi(2)).sum::<f64>().sqrt();
+        Truth { value: 1.0 - cosine, error }
     }
 
     /// Each feature's Kullback-Leibler divergence from the training in nats, half a value added to each bin.
@@ -99,4 +101,8 @@ impl<'a> Pages<'a> {
             (name.as_str(), Truth { value, error })
         })
     }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

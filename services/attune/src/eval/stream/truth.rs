@@ -16,6 +16,7 @@ use attune_domain::{
     DecidedSlot, EventKind, ItemIx, LoggedEvent, RequestId, SlotKind, Uid, UnixMillis, UserAttributes, Variant,
 };
 use attune_proto::{convert, state::v1 as wire};
+use attune_runtime::{Exit, OrExit as _};
 use attune_serving::Serving;
 use attune_storage::Topic;
 use prost::Message as _;
@@ -62,14 +63,16 @@ pub(super) struct Seen<'a> {
     pub(super) until: UnixMillis,
 }
 
-/// All events of a stopped platform, imported ones included.
-pub(super) async fn read(state: &StateFolder) -> anyhow::Result<Vec<LoggedEvent>> {
+/// All events of a stopped platform, imported ones included, and its model with the last catalogue.
+pub(super) async fn read(state: &StateFolder) -> anyhow::Result<(Vec<LoggedEvent>, Serving)> {
     let log = places::stopped_event_log(state).await?;
+    let bundle = state.bundle().context("find the live bundle")?;
+    let serving = attune_serving::open(&bundle, &*log, Duration::ZERO).await.or_exit(Exit::Data)?;
     let mut events = Vec::new();
     let mut next = log.bounds(Topic::UserEvents).await.context("read the event log")?.start;
     loop {
         let found = log.read(Topic::UserEvents, next, BATCH, Duration::ZERO).await.context("read the event log")?;
-        let Some((last, _)) = found.last() else { return Ok(events) };
+        let Some((last, _)) = found.last() else { return Ok((events, serving)) };
         next = last + 1;
         for (_, record) in found {
             let record = wire::UserRecord::decode(record.value).context("read an event")?;
@@ -372,7 +375,7 @@ fn embeddings(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
 
 fn drifts(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     let pages = drift::Pages::read(seen, shown, HOUR);
-    rows.add("embedding_drift_score", "", exact(pages.embedding_drift()));
+    rows.add("embedding_drift_score", "", pages.embedding_drift());
     for (feature, truth) in pages.feature_drifts() {
         // Its interval is around the number without its bias, and takes slots for independent.
         rows.add_recounted("model_feature_drift_score", &format!("feature_name=\"{feature}\""), truth);
