@@ -67,7 +67,7 @@ pub(super) struct Seen<'a> {
 pub(super) async fn read(state: &StateFolder) -> anyhow::Result<(Vec<LoggedEvent>, Serving)> {
     let log = places::stopped_event_log(state).await?;
     let bundle = state.bundle().context("find the live bundle")?;
-    let serving = attune_serving::open(&bundle, &*log, Duration::ZERO).await.or_exit(Exit::Data)?;
+    let serving = attune_serving::open(&bundle, &*log, super::PATIENCE).await.or_exit(Exit::Data)?;
     let mut events = Vec::new();
     let mut next = log.bounds(Topic::UserEvents).await.context("read the event log")?.start;
     loop {
