@@ -4,7 +4,7 @@
 //! none: so it tells of the pipeline, and not of how long a visitor was away. Events are compared by their offsets with
 //! the state's version; the state is read a little after the page, so an age below this consumer's own delay shows as 0.
 //! Features are those of what was shown, in its place, from the visitor's events before the page; the page's context is
-//! not known here.
+//! not known here, nor the oldest events of a full window, where what the page led to is in it already.
 
 use super::export::Observed;
 use attune_domain::{Context, ItemIx, LoggedEvent, RequestId, Uid, UnixMillis, UserAttributes, UserState, UserWindow};

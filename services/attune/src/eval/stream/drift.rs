@@ -1,7 +1,8 @@
 //! Drift from the training, counted anew from each page and what its visitor had done before it.
 //!
 //! The platform does not look at pages that it comes to late, so a number may differ as one of other pages would: by the
-//! standard error over pages.
+//! standard error over pages. And it reads a visitor's state a little after the page, when what the page led to may have
+//! pushed the oldest events out: so a number may differ by as much as that would change it for all pages.
 
 use super::Window;
 use super::truth::{Seen, Shown, Truth};
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 type Slots = Vec<(ItemIx, u8)>;
 
 /// What the pages of a window were made from.
-pub(super) struct Pages<'a> {
+struct Pages<'a> {
     seen: &'a Seen<'a>,
     /// Of pages whose visitors had one.
     embeddings: Vec<Vec<f64>>,
@@ -21,21 +22,50 @@ pub(super) struct Pages<'a> {
     features: BTreeMap<&'a str, Vec<Vec<f64>>>,
 }
 
+/// Drift of the embeddings, and of each feature, in the pages of a window.
+pub(super) fn recounted<'a>(
+    seen: &'a Seen<'a>,
+    shown: &[Shown<'_>],
+    window: Window,
+) -> (Truth, impl Iterator<Item = (&'a str, Truth)>) {
+    let [before, after] = Pages::read(seen, shown, window);
+    let widened =
+        |truth: Truth, after: Truth| Truth { error: truth.error.max((after.value - truth.value).abs()), ..truth };
+    let embedding = widened(before.embedding_drift(), after.embedding_drift());
+    let names = seen.serving.bundle.histograms().keys();
+    let features =
+        names.map(move |name| (name.as_str(), widened(before.feature_drift(name), after.feature_drift(name))));
+    (embedding, features)
+}
+
 impl<'a> Pages<'a> {
-    pub(super) fn read(seen: &'a Seen<'a>, shown: &[Shown<'_>], window: Window) -> Self {
+    /// With the visitors' states as they were when the pages were made, and without what each page pushed out.
+    fn read(seen: &'a Seen<'a>, shown: &[Shown<'_>], window: Window) -> [Self; 2] {
         let mut slots: HashMap<RequestId, Slots> = HashMap::new();
         for shown in shown.iter().filter(|shown| window.has(shown.at, seen.until)) {
             let position = u8::try_from(shown.slot.position).unwrap_or(u8::MAX);
             slots.entry(shown.request).or_default().push((shown.event.item, position));
         }
+        let mut ends: HashMap<RequestId, [usize; 2]> = HashMap::new();
+        for (n, event) in seen.log.iter().enumerate() {
+            event.request_id.into_iter().for_each(|request| ends.entry(request).or_insert([n; 2])[1] = n);
+        }
         let mut states: HashMap<Uid, UserState> = HashMap::new();
-        let mut pages = Self { seen, embeddings: Vec::new(), features: BTreeMap::new() };
+        let mut pages = [(); 2].map(|()| Self { seen, embeddings: Vec::new(), features: BTreeMap::new() });
         for (n, event) in seen.log.iter().enumerate() {
             let state = states.entry(event.uid).or_default();
-            if let Some((request, slots)) = event.request_id.and_then(|request| slots.remove_entry(&request)) {
-                pages.look(request, state, &slots);
+            let page = event.request_id.and_then(|request| Some((request, slots.get(&request)?)));
+            if let Some((request, slots)) = page
+                && ends[&request][0] == n
+            {
+                pages[0].look(request, state, slots);
             }
             state.apply(StateVersion { epoch: 0, next_offset: n as u64 + 1 }, event);
+            if let Some((request, slots)) = page
+                && ends[&request][1] == n
+            {
+                pages[1].look(request, state, slots);
+            }
         }
         pages
     }
@@ -72,7 +102,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Cosine distance of the mean embedding from that of the training.
-    pub(super) fn embedding_drift(&self) -> Truth {
+    fn embedding_drift(&self) -> Truth {
         let trained: Vec<f64> = self.seen.serving.bundle.manifest().mean_vector.iter().map(|x| f64::from(*x)).collect();
         let sum: Vec<f64> = (0..trained.len()).map(|n| self.embeddings.iter().map(|page| page[n]).sum()).collect();
         let (own, other) = (dot(&sum, &sum).sqrt(), dot(&trained, &trained).sqrt());
@@ -83,23 +113,18 @@ impl<'a> Pages<'a> {
         Truth { value: 1.0 - cosine, error }
     }
 
-    /// Each feature's Kullback-Leibler divergence from the training in nats, half a value added to each bin.
-    pub(super) fn feature_drifts(&self) -> impl Iterator<Item = (&str, Truth)> {
-        self.seen.serving.bundle.histograms().iter().map(|(name, histogram)| {
-            let pages = self.features.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-            let count = |bin: usize| pages.iter().map(|page| page[bin]).sum::<f64>();
-            let counts: Vec<f64> = (0..histogram.shares.len()).map(count).collect();
-            let total: f64 = counts.iter().sum();
-            let shares: Vec<f64> =
-                counts.iter().map(|count| (count + 0.5) / (total + counts.len() as f64 / 2.0)).collect();
-            let slopes: Vec<f64> =
-                shares.iter().zip(&histogram.shares).map(|(now, then)| (now / then.max(1e-6)).ln()).collect();
-            let value = shares.iter().zip(&slopes).map(|(share, slope)| share * slope).sum::<f64>();
-            // The sum's gradient over the shares, page by page.
-            let moved = |page: &Vec<f64>| page.iter().zip(&slopes).map(|(n, slope)| n * (slope - value)).sum::<f64>();
-            let error = pages.iter().map(|page| moved(page).powi(2)).sum::<f64>().sqrt() / total;
-            (name.as_str(), Truth { value, error })
-        })
+    /// Kullback-Leibler divergence from the training in nats, half a value added to each bin.
+    fn feature_drift(&self, name: &str) -> Truth {
+        let trained = &self.seen.serving.bundle.histograms()[name].shares;
+        let pages = self.features.get(name).map_or(&[][..], Vec::as_slice);
+        let counts: Vec<f64> = (0..trained.len()).map(|bin| pages.iter().map(|page| page[bin]).sum()).collect();
+        let total: f64 = counts.iter().sum();
+        let shares: Vec<f64> = counts.iter().map(|count| (count + 0.5) / (total + counts.len() as f64 / 2.0)).collect();
+        let slopes: Vec<f64> = shares.iter().zip(trained).map(|(now, then)| (now / then.max(1e-6)).ln()).collect();
+        let value = dot(&shares, &slopes);
+        // Its gradient over the counts, page by page.
+        let moved = |page: &Vec<f64>| (dot(page, &slopes) - value * page.iter().sum::<f64>()) / total;
+        Truth { value, error: pages.iter().map(|page| moved(page).powi(2)).sum::<f64>().sqrt() }
     }
 }
 

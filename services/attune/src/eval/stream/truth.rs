@@ -374,9 +374,9 @@ fn embeddings(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
 }
 
 fn drifts(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
-    let pages = drift::Pages::read(seen, shown, HOUR);
-    rows.add("embedding_drift_score", "", pages.embedding_drift());
-    for (feature, truth) in pages.feature_drifts() {
+    let (embedding, features) = drift::recounted(seen, shown, HOUR);
+    rows.add("embedding_drift_score", "", embedding);
+    for (feature, truth) in features {
         // Its interval is around the number without its bias, and takes slots for independent.
         rows.add_recounted("model_feature_drift_score", &format!("feature_name=\"{feature}\""), truth);
     }
