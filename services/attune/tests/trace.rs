@@ -39,9 +39,17 @@ fn trace_soon(arguments: &[&str]) -> Said {
 /// A page that asks for explanations, which the llm service writes, so that its trace is kept.
 async fn explained(platform: &Platform, user: &str) -> (String, usize) {
     let body = json!({"user_id": user, "limit": 7, "explain": true});
-    let page = platform.edge.post("/v1/personalize", &body).await;
-    assert_eq!(page.status, 200, "{}", page.text());
-    (page.json()["request_id"].as_str().unwrap().to_owned(), page.items().len())
+    // On a busy machine a stage may be late, but not again and again.
+    for _ in 0..20 {
+        let page = platform.edge.post("/v1/personalize", &body).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        let document = page.json();
+        if document["level"] == 0 && document["tier"] == "llm" {
+            return (document["request_id"].as_str().unwrap().to_owned(), page.items().len());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("no page with explanations for {user}");
 }
 
 /// The spans of an OTLP document, each with its service. Every one is of this trace, and has its parent here.
