@@ -18,8 +18,23 @@ use tokio::net::TcpStream;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Nobody in the holdout, every trace and every line written.
+/// Nobody in the holdout, every trace and every line written, and pages that a busy machine does not degrade.
 const OPEN: &str = r#"
+[edge]
+origin_deadline = "20s"
+[origin.deadlines]
+context = "5s"
+retrieval = "5s"
+ranking = "5s"
+bandit = "5s"
+[retrieval.deadlines]
+neighbours = "4s"
+similar_to_recent = "4s"
+trending = "4s"
+fresh = "4s"
+cohort_favourites = "4s"
+related = "4s"
+search = "4s"
 [edge.experiment]
 holdout = 0.0
 [edge.process.telemetry]
