@@ -94,8 +94,10 @@ impl Reader<'_> {
         let known = self.history.attributes.partition_point(|v| v.accepted_at < moment);
         let newest = known.checked_sub(1).map(|newest| &self.history.attributes[newest]);
         self.state.attributes = newest.map(|version| version.value.clone()).unwrap_or_default();
-        self.state.attributes_at =
-            newest.filter(|version| !version.value.0.is_empty()).map(|version| version.accepted_at);
+        self.state.attributes_at = newest
+            .filter(|version| !version.value.0.is_empty())
+            .map(|version| version.accepted_at)
+            .filter(|at| *at != 0);
         View { state: self.state.clone(), events: self.events }
     }
 }

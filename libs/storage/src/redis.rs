@@ -55,9 +55,9 @@ use std::time::{Duration, Instant};
 use sums::{PartitionSums, ReadSums};
 
 /// Every command that a [`RedisObserver`] may hear of.
-pub const REDIS_COMMANDS: [&str; 13] = [
-    "DBSIZE", "EVAL", "EVALSHA", "HGET", "HGETALL", "HMGET", "HSCAN", "HSETNX", "INFO", "MEMORY", "MGET", "SCAN",
-    "SMEMBERS",
+pub const REDIS_COMMANDS: [&str; 14] = [
+    "DBSIZE", "EVAL", "EVALSHA", "HGET", "HGETALL", "HMGET", "HSCAN", "HSET", "HSETNX", "INFO", "MEMORY", "MGET",
+    "SCAN", "SMEMBERS",
 ];
 
 const FORMAT: u32 = 2;

@@ -605,6 +605,8 @@ async fn batches_take_one_command_and_memory_is_told() {
     let redis = Redis::start(&Server::default()).unwrap();
     let counts = Arc::new(Counts::default());
     let watched = RedisOptions { observer: Some(counts.clone()), ..options(redis.url(), 1) };
+    // As an older build left it.
+    redis.ask(&["HSET", &format!("{}meta", watched.prefix), "format", "1"]).unwrap();
     let store = RedisFeatureStore::connect(watched, features()).await.unwrap();
     let effects = |n: u64| {
         let users = (0..200).map(|i| (uid(n as u32 * 200 + i), state(30))).collect();

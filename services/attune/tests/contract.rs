@@ -253,7 +253,7 @@ async fn raw(host: &str, pieces: &[&[u8]], patience: Duration) -> String {
 #[tokio::test]
 async fn what_is_too_large_or_too_slow_is_turned_away() {
     let dir = state();
-    let mut platform = start_with(&dir, "[edge.limits]\nreceive = \"700ms\"\n");
+    let mut platform = start_with(&dir, "[edge.limits]\nreceive = \"1s\"\n");
     let patience = Duration::from_secs(20);
     let host = platform.edge.host().to_owned();
 
@@ -299,12 +299,12 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
 
     // Between requests a connection may wait for longer than a request may take, and the next has the same time.
     let mut connection = TcpStream::connect(&host).await.unwrap();
-    not_found(&mut connection, &[b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n"]).await;
+    let request = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n";
+    assert_eq!(status(&mut connection, &[request]).await, 404);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     // A refused body is read past.
-    let head = b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
-    not_found(&mut connection, &[head, b"late"]).await;
-    not_found(&mut connection, &[head, b"late"]).await;
+    assert_eq!(status(&mut connection, &[LATE_BODY, b"late"]).await, 404);
+    assert_eq!(status(&mut connection, &[LATE_BODY, b"late"]).await, 404);
     connection.write_all(b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     assert_closed(&mut connection).await;
 
@@ -312,8 +312,10 @@ async fn what_is_too_large_or_too_slow_is_turned_away() {
     platform.edge.page("u1").await;
 }
 
-/// Sends the pieces of a request of an unknown route, a moment apart, and reads its refusal.
-async fn not_found(connection: &mut TcpStream, pieces: &[&[u8]]) {
+const LATE_BODY: &[u8] = b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
+
+/// Sends the pieces of a request, a moment apart, and reads what it is answered.
+async fn status(connection: &mut TcpStream, pieces: &[&[u8]]) -> u16 {
     for piece in pieces {
         connection.write_all(piece).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -321,7 +323,7 @@ async fn not_found(connection: &mut TcpStream, pieces: &[&[u8]]) {
     let mut answer = [0; 4096];
     let length = connection.read(&mut answer).await.unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
 async fn assert_closed(connection: &mut TcpStream) {
@@ -332,14 +334,15 @@ async fn assert_closed(connection: &mut TcpStream) {
 #[tokio::test]
 async fn what_waits_too_long_is_closed() {
     let dir = state();
-    let platform = start_with(&dir, "[edge.limits]\nreceive = \"500ms\"\nidle = \"4s\"\n");
+    let platform = start_with(&dir, "[edge.limits]\nreceive = \"1s\"\nidle = \"4s\"\n");
     let connect = async || TcpStream::connect(platform.edge.host()).await.unwrap();
-    let (mut silent, mut idle) = (connect().await, connect().await);
+    let mut idle = connect().await;
     let request = b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n";
-    not_found(&mut idle, &[request]).await;
+    assert_eq!(status(&mut idle, &[request]).await, 404);
+    let mut silent = connect().await;
     // Who never asked has only the time of a request.
     assert_closed(&mut silent).await;
-    not_found(&mut idle, &[request]).await;
+    assert_eq!(status(&mut idle, &[request]).await, 404);
     assert_closed(&mut idle).await;
 }
 
@@ -357,6 +360,13 @@ async fn a_client_above_its_rate_and_a_connection_above_the_cap_are_shed() {
         }
     }
     assert!((10..=15).contains(&shed), "{shed} of 20 shed at a burst of 5");
+    // Whoever is still sending can read it, and ask again.
+    let mut connection = TcpStream::connect(platform.edge.host()).await.unwrap();
+    for _ in 0..4 {
+        let status = status(&mut connection, &[LATE_BODY, b"late"]).await;
+        assert!([404, 429].contains(&status), "{status}");
+    }
+    drop(connection);
     // With the connection above, four; the fourth is one too many.
     let mut open = Vec::new();
     for _ in 0..2 {

@@ -20,7 +20,7 @@ fn the_metrics_of_the_stream_are_true_of_the_world() {
     // A number that nobody computes any more would not be missed by the platform itself.
     let told: Vec<&str> =
         metrics.iter().filter(|m| !m["truth"].is_null()).map(|m| m["metric"].as_str().unwrap()).collect();
-    assert!(told.len() >= 60 && metrics.len() >= 60, "{told:?}");
+    assert!(told.len() >= 60, "{told:?}");
     match report["panels"].as_array() {
         Some(panels) => assert!(panels.len() > 60, "{panels:?}"),
         None => eprintln!("skipped: the dashboards of the world: prometheus is not installed"),

@@ -56,7 +56,8 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
         span.set("pop_location", &parts.pop).set("http.request.method", respond::method_name(request.method()));
     });
     let arrival = Arrival { id, now, begun };
-    let answer = route(&parts, &span, client, request, arrival).await.unwrap_or_else(|problem| {
+    let mut unread = None;
+    let answer = route(&parts, &span, client, request, arrival, &mut unread).await.unwrap_or_else(|problem| {
         if name == "edge.personalize" {
             parts.metrics.page_refused();
         }
@@ -69,6 +70,11 @@ pub(crate) async fn handle(parts: Arc<Parts>, client: IpAddr, request: Request<I
     }
     log_refusal(&parts, &span, id, status, route_of);
     parts.metrics.request(answer.cache, status, begun.elapsed(), &span);
+    if let Some(request) = unread {
+        // The client's time, not the request's.
+        drop(span);
+        Box::pin(discard(*request, parts.config.limits.receive.get())).await;
+    }
     answer.response
 }
 
@@ -82,12 +88,14 @@ pub(crate) fn log_refusal(parts: &Parts, span: &Span, request_id: RequestId, sta
     }
 }
 
+/// A request that is refused for its route comes back in `unread`.
 async fn route(
     parts: &Arc<Parts>,
     span: &Span,
     client: IpAddr,
     request: Request<Incoming>,
     arrival: Arrival,
+    unread: &mut Option<Box<Request<Incoming>>>,
 ) -> Result<Answer, Problem> {
     let id = arrival.id;
     match (request.uri().path(), request.method()) {
@@ -103,7 +111,7 @@ async fn route(
                 "/v1/explain" => not_allowed("GET"),
                 _ => ProblemKind::UnknownRoute.into(),
             };
-            Box::pin(discard(request, parts.config.limits.receive.get())).await;
+            *unread = Some(Box::new(request));
             Err(problem)
         }
     }
@@ -133,13 +141,13 @@ async fn personalize(
     request: Request<Incoming>,
     Arrival { id, now, begun }: Arrival,
 ) -> Result<Answer, Problem> {
-    let min_version = min_version(request.headers())?;
+    let min_version = min_version(request.headers());
     let body = if request.method() == Method::GET {
         Personalize::from_query(request.uri().query().unwrap_or_default())?
     } else {
         Personalize::from_body(&read_json(request, parts.config.limits.receive.get()).await?)?
     };
-    let asked = PageRequest::new(parts, &body, id, now, min_version);
+    let asked = PageRequest::new(parts, &body, id, now, min_version?);
     drop(body);
     let page = page::personalize(parts, span, &asked).await;
 
@@ -255,7 +263,7 @@ pub(crate) async fn read_json(request: Request<Incoming>, limit: Duration) -> Re
 }
 
 /// Reads past the body of a request that is refused whatever it says.
-async fn discard(request: Request<Incoming>, limit: Duration) {
+pub(crate) async fn discard(request: Request<Incoming>, limit: Duration) {
     if sends(&request) {
         drain(&mut request.into_body(), Instant::now() + limit).await;
     }

@@ -70,23 +70,19 @@ impl Operator {
     async fn route(&self, span: &Span, request: Request<Incoming>) -> Result<serde_json::Value, Problem> {
         let path = request.uri().path().to_owned();
         let scope = Scope::new(span.clone(), Deadline::after(DEADLINE));
-        if let Some(raw) = path.strip_prefix("/v1/items/") {
-            let id = path_id(raw)?;
-            return match *request.method() {
-                Method::PUT => self.put_item(&scope, id, request).await,
-                Method::DELETE => self.delete_item(&scope, &id).await,
-                _ => Err(not_allowed("PUT, DELETE")),
-            };
-        }
-        if let Some(raw) = path.strip_prefix("/v1/users/") {
-            let id = path_id(raw)?;
-            return match *request.method() {
-                Method::PUT => self.put_user(&scope, &id, request).await,
-                Method::DELETE => self.erase_user(&scope, &id).await,
-                _ => Err(not_allowed("PUT, DELETE")),
-            };
-        }
-        Err(ProblemKind::UnknownRoute.into())
+        let method = request.method().clone();
+        let (items, users) = (path.strip_prefix("/v1/items/"), path.strip_prefix("/v1/users/"));
+        let problem = match (items.or(users).map(path_id), &method) {
+            (Some(Ok(id)), &Method::PUT) if items.is_some() => return self.put_item(&scope, id, request).await,
+            (Some(Ok(id)), &Method::DELETE) if items.is_some() => return self.delete_item(&scope, &id).await,
+            (Some(Ok(id)), &Method::PUT) => return self.put_user(&scope, &id, request).await,
+            (Some(Ok(id)), &Method::DELETE) => return self.erase_user(&scope, &id).await,
+            (Some(Ok(_)), _) => not_allowed("PUT, DELETE"),
+            (Some(Err(problem)), _) => problem,
+            (None, _) => ProblemKind::UnknownRoute.into(),
+        };
+        discard(request, self.parts.config.limits.receive.get()).await;
+        Err(problem)
     }
 
     fn log_item(&self, scope: &Scope, offset: u64, change: ItemChange) {

@@ -335,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn the_format_before_is_still_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = write(dir.path());
+        let end = bytes.len() - HASH;
+        bytes[8] = 1;
+        let hash = blake3::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(hash.as_bytes());
+        std::fs::write(checkpoint_path(dir.path(), OF.partition), &bytes).unwrap();
+        check_checkpoints(dir.path()).unwrap();
+        assert_eq!(open(dir.path()).unwrap().unwrap().next_part().unwrap(), Some(part(0)));
+    }
+
+    #[test]
     fn a_newer_format_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         check_checkpoints(&dir.path().join("absent")).unwrap();

@@ -7,8 +7,8 @@ use super::{Applies, LabelKey, Unit, counter, entries, gauge, latency};
 const COMMAND: LabelKey = LabelKey::list(
     "command",
     &[
-        "dbsize", "eval", "evalsha", "hget", "hgetall", "hmget", "hscan", "hsetnx", "info", "memory", "mget", "scan",
-        "smembers",
+        "dbsize", "eval", "evalsha", "hget", "hgetall", "hmget", "hscan", "hset", "hsetnx", "info", "memory", "mget",
+        "scan", "smembers",
     ],
 );
 

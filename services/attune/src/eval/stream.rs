@@ -216,7 +216,7 @@ fn protocol(seed: u64) -> String {
 
 impl Outcome {
     fn far(&self) -> impl Iterator<Item = &Row> {
-        self.metrics.iter().filter(|row| row.errors.is_none_or(|errors| errors > FAR))
+        self.metrics.iter().filter(|row| !row.errors.is_some_and(|errors| errors <= FAR))
     }
 
     fn dark(&self) -> impl Iterator<Item = &Panel> {
@@ -238,10 +238,10 @@ impl Outcome {
         let cells = |row: &Row| {
             let told = match row.errors {
                 None => "ABSENT".to_owned(),
-                Some(errors) if errors > FAR => format!("NOT TRUE, {errors:.1} standard errors away"),
-                Some(errors) if errors > INTERVAL => format!("outside its 95 % interval, {errors:.1} standard errors"),
                 Some(_) if row.truth.is_none() => "there".to_owned(),
-                Some(_) => "true".to_owned(),
+                Some(errors) if errors <= INTERVAL => "true".to_owned(),
+                Some(errors) if errors <= FAR => format!("outside its 95 % interval, {errors:.1} standard errors"),
+                Some(errors) => format!("NOT TRUE, {errors:.1} standard errors away"),
             };
             let interval = row.interval.map_or(String::new(), |[low, high]| format!("[{low:.4}, {high:.4}]"));
             let samples = row.samples.map_or(String::new(), |samples| format!("{samples:.0}"));
@@ -309,6 +309,7 @@ mod tests {
         for (bad, word) in [
             (outcome(vec![row(None, None)], 1), "ABSENT"),
             (outcome(vec![row(Some(2.0), Some(9.0))], 1), "NOT TRUE"),
+            (outcome(vec![row(Some(2.0), Some(f64::NAN))], 1), "NOT TRUE"),
             (outcome(Vec::new(), 0), "no data: CTR"),
         ] {
             assert!(bad.verdict().is_err());

@@ -130,17 +130,8 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The error is that of the platform's interval, where it has one.
     fn add(&mut self, name: &str, labels: &str, truth: impl Into<Option<Truth>>) {
-        self.row(name, labels, truth.into(), true);
-    }
-
-    /// The error is that of the truth: the platform's interval is for something else.
-    fn add_recounted(&mut self, name: &str, labels: &str, truth: Truth) {
-        self.row(name, labels, Some(truth), false);
-    }
-
-    fn row(&mut self, name: &str, labels: &str, truth: Option<Truth>, by_interval: bool) {
+        let truth = truth.into();
         let of = |suffix: &str| {
             let series = format!("{name}{suffix}");
             self.exposition.value(&if labels.is_empty() { series } else { format!("{series}{{{labels}}}") })
@@ -150,7 +141,7 @@ impl Rows<'_> {
         let errors = value.map(|value| {
             let Some(truth) = &truth else { return 0.0 };
             let off = truth.value - value;
-            let error = match interval.filter(|_| by_interval) {
+            let error = match interval {
                 Some([low, _]) if off < 0.0 => (value - low) / super::INTERVAL,
                 Some([_, high]) => (high - value) / super::INTERVAL,
                 None => truth.error,
@@ -350,7 +341,7 @@ fn models(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     rows.add("model_confidence_score_count", &labels, exact(first.len() as f64));
     rows.add("model_confidence_score_sum", &labels, exact(first.iter().sum()));
 
-    // A catalogue as small as the world's is searched exactly.
+    // The index is told to search exactly.
     for k in [10, 100, 1_000] {
         rows.add("model_recall_score", &format!("k=\"{k}\",{labels}"), exact(1.0));
     }
@@ -377,8 +368,7 @@ fn drifts(seen: &Seen<'_>, shown: &[Shown<'_>], rows: &mut Rows<'_>) {
     let (embedding, features) = drift::recounted(seen, shown, HOUR);
     rows.add("embedding_drift_score", "", embedding);
     for (feature, truth) in features {
-        // Its interval is around the number without its bias, and takes slots for independent.
-        rows.add_recounted("model_feature_drift_score", &format!("feature_name=\"{feature}\""), truth);
+        rows.add("model_feature_drift_score", &format!("feature_name=\"{feature}\""), truth);
     }
 }
 
