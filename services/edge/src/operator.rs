@@ -1,6 +1,6 @@
 //! The operators' doors, on the admin address: items, visitors' attributes, erasure.
 
-use crate::http::{log_refusal, not_allowed, read_json, respond};
+use crate::http::{discard, log_refusal, not_allowed, read_json, respond};
 use crate::problem::{FieldError, Problem, ProblemKind};
 use crate::request::{format_time, id_detail, item_body, user_body};
 use crate::{Edge, Parts};
