@@ -2,8 +2,8 @@
 //!
 //! Layout of format 2, numbers as varints unless said otherwise: the format byte; flags; epoch; next offset; the
 //! watermark and the time of the attributes (zigzag), each where there is one; the seen items; the events; the
-//! attributes. Format 1 is the same without the time of the attributes, and is written where there is none: builds that know
-//! no other read it.
+//! attributes. Format 1 is the same without the time of the attributes, and is written where there is none: builds that
+//! know no other read it.
 //! An item of the window is nearly always among the seen ones too, so an event names it by its place there, and a seen
 //! item whose last time is that of an event of the window leaves the time out.
 //! Always holds: what is decoded equals what was encoded; any other bytes are an error, never a panic.

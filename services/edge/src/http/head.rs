@@ -1,5 +1,5 @@
-//! A client's time for the head of a request: of the first from the connection's beginning on, of others from their first
-//! byte.
+//! A client's time for the head of a request: of the first from the connection's beginning on, of others from their
+//! first byte.
 //!
 //! hyper has one limit for that and for a connection without a request, and proxies keep connections for a minute: with
 //! one limit they would send requests into closed ones, or slow heads would hold connections for as long.

@@ -1,8 +1,8 @@
 //! Drift from the training, counted anew from each page and what its visitor had done before it.
 //!
-//! The platform does not look at pages that it comes to late, so a number may differ as one of other pages would: by the
-//! standard error over pages. And it reads a visitor's state a little after the page, when what the page led to may have
-//! pushed the oldest events out: so a number may differ by as much as that would change it for all pages.
+//! The platform does not look at pages that it comes to late, so a number may differ as one of other pages would: by
+//! the standard error over pages. And it reads a visitor's state a little after the page, when what the page led to may
+//! have pushed the oldest events out: so a number may differ by as much as that would change it for all pages.
 
 use super::Window;
 use super::truth::{Seen, Shown, Truth};
